@@ -1,0 +1,1 @@
+"""One small file per benchmark; each has `load(split, **options) -> list[Problem]`."""

@@ -1,0 +1,125 @@
+"""Problems and their tests: the one input model that every benchmark is brought into.
+
+A benchmark's file in `cppo_lib.benchmarks` turns its own schema into `Problem`s; everything after that (prompts,
+rollouts, verifier, records) sees only what is defined here. A problem that cannot be judged, for example one
+without tests, is a `DatasetError` at load time and never a pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cppo_lib.errors import DatasetError
+
+Mode = Literal["stdio", "call", "assert"]
+BENCHMARKS = ("crossroads", "humaneval")
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of a program.
+
+    In `stdio` mode `input` is the text on standard input and `expected` the text on standard output. In `call` mode
+    `input` is a JSON list of arguments and `expected` a JSON value. In `assert` mode `input` is the source of a
+    function `check(candidate)` (with the helpers it needs) and `expected` is empty.
+    """
+
+    __test__ = False  # not a pytest class
+
+    input: str
+    expected: str
+    visibility: Literal["public", "hidden"] = "hidden"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One programming problem with its hidden tests.
+
+    Attributes:
+        id: unique within its benchmark; `source` names the benchmark.
+        statement: what the policy reads (public samples included).
+        tests: public tests first, then hidden ones; at least one.
+        mode: how a program is run, see `Test`; `fn_name` is the function called in `call` and `assert` mode.
+        starter_code: code a completion continues (empty: the completion is a whole program).
+        cpu_limit_s, memory_mb: limits per test (CPU seconds, MiB of address space).
+        comparator, prelude: names known to `cppo_lib.verifier`.
+        meta: facts about the problem for reports (JSON values only); never used for judging.
+
+    Raises:
+        DatasetError: no tests, an empty statement, or a missing function name.
+    """
+
+    id: str
+    source: str
+    statement: str
+    tests: tuple[Test, ...]
+    mode: Mode = "stdio"
+    fn_name: str | None = None
+    starter_code: str = ""
+    cpu_limit_s: float = 6.0
+    memory_mb: int = 1024
+    comparator: str = "lcb"
+    prelude: str = "lcb"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"{self.source} problem {self.id!r}"
+        if not self.tests:
+            raise DatasetError(f"{where} has no tests: drop it from the split, it cannot be judged")
+        if not self.statement.strip():
+            raise DatasetError(f"{where} has an empty statement")
+        if self.mode != "stdio" and not self.fn_name:
+            raise DatasetError(f"{where} is in {self.mode} mode but names no function (fn_name)")
+
+
+def to_json(problem: Problem) -> str:
+    """One line of JSON that `from_json` reads back to an equal problem."""
+    return json.dumps(dataclasses.asdict(problem), ensure_ascii=False, sort_keys=True)
+
+
+def from_json(line: str, *, where: str = "problem") -> Problem:
+    """Inverse of `to_json`. Raises DatasetError naming `where` and the field."""
+    try:
+        row = json.loads(line)
+        row["tests"] = tuple(Test(**test) for test in row["tests"])
+        return Problem(**row)
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise DatasetError(f"{where}: not a problem record ({error}); write it again with 01_data_prep") from error
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Write problems as JSON lines; the file appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text("".join(to_json(problem) + "\n" for problem in problems), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read what `write_problems` wrote. Raises DatasetError naming file and line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines:
+        raise DatasetError(f"{path} holds no problems: run notebooks/01_data_prep.ipynb again")
+    return [from_json(line, where=f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def load_benchmark(name: str, split: str, **options: Any) -> list[Problem]:
+    """Load the problems of a benchmark's split, validated and in a fixed order.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        split: a split that the benchmark offers (crossroads: train, dev, test; humaneval: test).
+        options: passed to the benchmark's own `load`.
+
+    Raises:
+        DatasetError: unknown benchmark or split, or a source that does not fit its schema.
+    """
+    if name not in BENCHMARKS:
+        raise DatasetError(f"unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
+    return importlib.import_module(f"cppo_lib.benchmarks.{name}").load(split, **options)
