@@ -1,0 +1,300 @@
+"""Artefacts on disk: where they live, how they are written and what is remembered about them.
+
+Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/`. Three rules
+keep it trustworthy: a file appears whole or not at all (written to `<name>.partial`, then renamed);
+a missing input names the notebook that writes it; and each artefact may carry `<name>.meta.json`
+with the commit, versions, parameters and input hashes that it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pandas as pd
+
+from cppo_lib.errors import CPPOError, MissingArtefactError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
+_STARTED = time.monotonic()
+
+
+# --- places -----------------------------------------------------------------------------------
+
+
+def root(start: Path | None = None) -> Path:
+    """The repository root: the nearest folder upwards that holds `pyproject.toml`.
+
+    Looks upwards from `start`, by default from this file, so the caller's working folder does not
+    matter. Raises CPPOError when the package is installed away from its repository.
+    """
+    origin = (start or Path(__file__)).resolve()
+    for folder in (origin, *origin.parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    raise CPPOError(f"no pyproject.toml above {origin}: install the suite with pip install -e .")
+
+
+def runs_root() -> Path:
+    """The folder of every run: `$CPPO_RUNS` when set, else `<root>/runs`."""
+    chosen = os.environ.get("CPPO_RUNS")
+    return Path(chosen).expanduser().resolve() if chosen else root() / "runs"
+
+
+def stage_dir(profile: str, stage: str, run: str | None = None) -> Path:
+    """`runs/<profile>/<stage>[/<run>]`, created. Raises CPPOError when it cannot be."""
+    folder = runs_root() / profile / stage
+    return writable_dir(folder / run if run else folder)
+
+
+def writable_dir(folder: Path) -> Path:
+    """Create `folder` if needed and check that a file can be made in it, else raise CPPOError."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
+    """`path` if it exists, else MissingArtefactError naming the notebook that writes it.
+
+    Args:
+        path: the artefact an earlier notebook writes.
+        notebook: that notebook's name, such as `02_planner_sft`.
+        hint: the command that makes it; by default `make reproduce` with the path's profile.
+    """
+    if path.exists():
+        return path
+    if hint is None:
+        inside = path.is_relative_to(runs_root())
+        profile = path.relative_to(runs_root()).parts[0] if inside else "tiny"
+        hint = f"make reproduce PROFILE={profile}"
+    raise MissingArtefactError(
+        f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})"
+    )
+
+
+def show(path: Path) -> str:
+    """`path` as a user should read it: relative to the repository when it lies inside."""
+    try:
+        return str(path.resolve().relative_to(root()))
+    except ValueError:
+        return str(path)
+
+
+# --- whole files or none ----------------------------------------------------------------------
+
+
+def _unwritable(path: Path, error: OSError) -> CPPOError:
+    reason = error.strerror or type(error).__name__
+    return CPPOError(
+        f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS"
+    )
+
+
+def _atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill `<path>.partial`, then rename it to `path`; on any error leave neither."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text whole. Raises CPPOError when the folder cannot be written."""
+    return _atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write indented JSON whole; numpy scalars and paths are written as their plain values."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    return write_text(path, text)
+
+
+def write_parquet(path: Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> Path:
+    """Write a table (a frame, or one mapping per row) as Parquet, whole and without an index."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    return _atomically(path, lambda partial: frame.to_parquet(partial, index=False))
+
+
+def write_figure(path: Path, figure: Figure, **options: Any) -> Path:
+    """Write a matplotlib figure whole, in the format of `path`'s suffix (png, pdf, svg).
+
+    `options` go to `Figure.savefig`, for example `dpi` or `bbox_inches`.
+    """
+    kind = path.suffix.removeprefix(".")
+    return _atomically(path, lambda partial: figure.savefig(partial, format=kind, **options))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises CPPOError naming the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CPPOError(f"{show(path)} is not JSON ({error}): delete it and run again") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return show(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+# --- one line per event -----------------------------------------------------------------------
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows as JSON lines and flush them to the disk, so a kill loses at most the last.
+
+    A last line that an earlier kill tore is cut off first; otherwise the new row would join it.
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            _drop_torn_line(file)
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _drop_torn_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a torn last line (no newline at its end) is left out.
+
+    Raises CPPOError naming file and line when any other line is not JSON.
+    """
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    rows = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise CPPOError(
+                f"{show(path)}:{number} is not JSON ({error}): delete the file and run again"
+            ) from error
+    return rows
+
+
+# --- where it came from -----------------------------------------------------------------------
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, or of a folder's files (names and contents, sorted by name)."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file_path.relative_to(path)}\0{file_sha256(file_path)}\n".encode())
+    return digest.hexdigest()
+
+
+def params_sha256(params: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of typed values in sorted order, so the YAML's layout does not matter."""
+    text = json.dumps(dict(params), sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """`{"commit": sha or None, "dirty": bool or None}`; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root()), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def provenance(params: Any, inputs: Iterable[Path] = ()) -> dict[str, Any]:
+    """What an artefact came from, as JSON values.
+
+    Args:
+        params: a parameter model of `cppo_lib.config`, or a plain mapping.
+        inputs: files and folders that were read; each is hashed.
+    """
+    values = params.model_dump(mode="json") if hasattr(params, "model_dump") else dict(params)
+    started = time.time() - (time.monotonic() - _STARTED)
+    return {
+        **git_state(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "params": values,
+        "params_sha256": params_sha256(values),
+        "inputs": {show(path): file_sha256(path) for path in inputs},
+        "seed": values.get("seed"),
+        "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat("T", "seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:
+    """Write the provenance of the artefact at `path` to `<path>.meta.json`."""
+    return write_json(path.with_name(path.name + ".meta.json"), provenance(params, inputs))
+
+
+# --- progress ---------------------------------------------------------------------------------
+
+
+def elapsed() -> str:
+    """Time since this process imported the library, as `1:05` or `2:03:04`."""
+    seconds = int(time.monotonic() - _STARTED)
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def progress(message: str) -> None:
+    """Print one line that the series shows while a notebook runs: `[cppo] 0:12 message`."""
+    print(f"[cppo] {elapsed()} {message}", file=sys.stdout, flush=True)
