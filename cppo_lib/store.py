@@ -93,6 +93,36 @@ def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
     )
 
 
+def policy_source(profile: str, policy: str, seed: int = 0) -> str:
+    """Where a `policy` parameter points to: a folder of this profile, or the value itself.
+
+    Args:
+        profile: the run's profile.
+        policy: `base` or `sft` (folders of 02_planner_sft), `arm:<name>` (the policy that
+            03_rl_training left in `<name>.s<seed>`), or a model folder or hub id, returned as is.
+        seed: the RL seed of `arm:`.
+
+    Raises:
+        MissingArtefactError: the notebook that makes the folder has not finished.
+    """
+    if policy in ("base", "sft"):
+        run, notebook = runs_root() / profile / "02_planner_sft", "02_planner_sft"
+        folder = run / policy
+    elif policy.startswith("arm:"):
+        name = f"{policy.removeprefix('arm:')}.s{seed}"
+        run, notebook = runs_root() / profile / "03_rl_training" / name, "03_rl_training"
+        folder = run / "policy"
+    else:
+        return policy
+    require(run / "summary.json", notebook=notebook)
+    return str(require(folder, notebook=notebook))
+
+
+def figures_dir(profile: str, chosen: str) -> Path:
+    """The `figures_dir` parameter as a folder, created: from the root, or the profile's own."""
+    return writable_dir(root() / chosen if chosen else runs_root() / profile / "figures")
+
+
 def show(path: Path) -> str:
     """`path` as a user should read it: relative to the repository when it lies inside."""
     try:
@@ -283,6 +313,31 @@ def _version(package: str) -> str | None:
 def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:
     """Write the provenance of the artefact at `path` to `<path>.meta.json`."""
     return write_json(path.with_name(path.name + ".meta.json"), provenance(params, inputs))
+
+
+def write_summary(
+    folder: Path,
+    params: Any,
+    *,
+    values: Mapping[str, Any],
+    artefacts: Iterable[Path],
+    inputs: Iterable[Path] = (),
+) -> Path:
+    """Write `<folder>/summary.json`, which says that a notebook's run is complete; write it last.
+
+    The series watches this one file, so it holds the hash of every artefact (files or folders): a
+    later notebook re-runs when what it reads has changed.
+
+    Args:
+        folder: the run's folder.
+        params: its parameter model.
+        values: what the run found (JSON values), such as the final metrics.
+        artefacts: what the run wrote.
+        inputs: what it read.
+    """
+    hashes = {show(path): file_sha256(path) for path in artefacts}
+    summary = {**values, "artefacts": hashes, "provenance": provenance(params, inputs)}
+    return write_json(folder / "summary.json", summary)
 
 
 # --- progress ---------------------------------------------------------------------------------

@@ -1,0 +1,202 @@
+"""The parameters of every notebook, as frozen pydantic models: names, types, ranges, meaning.
+
+One model per notebook. Every field is required and none has a default here: a run is described by
+its own file alone, and the notebooks' parameters cells hold the smoke values. What the paper's
+abstract does not state says so in its description. `cppo_lib.config` loads and checks the files.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cppo_lib.problems import BENCHMARKS
+
+OURS = "not stated in the abstract; our default"
+
+
+def _number(value: object) -> object:
+    """Read text such as `1e-6` as the float it means: YAML calls it a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _benchmark(value: object) -> object:
+    if value not in BENCHMARKS:
+        raise ValueError(f"must be one of {', '.join(BENCHMARKS)}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Benchmark = Annotated[
+    str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})
+]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "nsr", "cppo"]
+Credit = Literal["own", "tuple", "marginal", "followed"]
+Grouping = Literal["problem", "slot", "tuple"]
+Procedure = Literal["direct", "plan_then_solve", "tuple"]
+PromptStyle = Literal["brief", "instruct"]
+Split = Literal["train", "dev", "test"]
+PolicyName = Annotated[str, Field(min_length=1)]
+
+
+class Params(BaseModel):
+    """What every notebook has: where its results go, what it works on and its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    notebook: ClassVar[str]
+
+    profile: Name = Field(description="folder of the results below runs/")
+    benchmark: Benchmark = Field(description="benchmark to work on")
+    seed: int = Field(
+        ge=0, le=2_000_000_000, description="root of every random choice in the notebook"
+    )
+
+
+class DataPrep(Params):
+    """01_data_prep: problems of the benchmark and, for crossroads, the pretraining corpus."""
+
+    notebook = "01_data_prep"
+
+    train_per_context: int = Field(ge=1, description="training problems per family and clue")
+    dev_per_context: int = Field(ge=1, description="development problems per family and clue")
+    test_per_context: int = Field(ge=1, description="test problems per family and clue")
+    hidden_tests: int = Field(ge=1, le=100, description="hidden tests per problem")
+    corpus_per_context: int = Field(ge=1, description="pretraining examples per family and clue")
+
+
+class PlannerSFT(Params):
+    """02_planner_sft: the base model and its planner fine-tuning on valid tuples."""
+
+    notebook = "02_planner_sft"
+
+    base_model: PolicyName = Field(
+        description="`scratch` (pretrain the tiny model), a hub id or a model folder"
+    )
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
+    vocab_size: int = Field(ge=300, le=50_000, description="tokens of the tiny model's BPE")
+    hidden_size: int = Field(ge=8, le=1024, description="width of the tiny model")
+    layers: int = Field(ge=1, le=24, description="layers of the tiny model")
+    heads: int = Field(ge=1, le=32, description="attention heads of the tiny model")
+    pretrain_steps: int = Field(ge=0, description="optimiser steps of pretraining on the corpus")
+    pretrain_batch: int = Field(ge=1, description="sequences per pretraining step")
+    pretrain_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of pretraining")
+    sft_steps: int = Field(ge=0, description=f"optimiser steps of planner SFT ({OURS})")
+    sft_batch: int = Field(ge=1, description="sequences per SFT step")
+    sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
+    k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
+        return self
+
+
+class RLTraining(Params):
+    """03_rl_training: one RL arm from the SFT (or base) policy."""
+
+    notebook = "03_rl_training"
+
+    arm: Name = Field(description="name of the run and of its row in the tables")
+    policy: PolicyName = Field(
+        description="start: `sft` or `base` of this profile, a model folder or a hub id"
+    )
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
+    algorithm: Algorithm = Field(description="advantage rule; `cppo` trains planner and solver")
+    k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
+    group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
+    problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
+    steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
+    learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
+    beta: Number = Field(ge=0, le=10, description=f"weight of the KL to the start ({OURS})")
+    credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
+    solver_grouping: Grouping = Field(
+        description=f"attempts that solver rewards are normalised over ({OURS})"
+    )
+    planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
+    solver_weight: Number = Field(
+        ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})"
+    )
+    pkpo_k: int = Field(ge=1, le=64, description=f"k of the PKPO and pass_at_k rules ({OURS})")
+    temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
+    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
+    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
+
+    @model_validator(mode="after")
+    def _pkpo_k_fits(self) -> Self:
+        samples = self.group_size * self.k
+        if self.pkpo_k > samples:
+            raise ValueError(f"pkpo_k={self.pkpo_k} must be at most group_size * k = {samples}")
+        return self
+
+
+class Evaluation(Params):
+    """04_evaluation: K verified programs per problem and tuple, recorded attempt by attempt."""
+
+    notebook = "04_evaluation"
+
+    split: Split = Field(description="split to evaluate")
+    method: Name = Field(description="row label in the tables")
+    policy: PolicyName = Field(
+        description="`base` or `sft` of this profile, `arm:<name>` (the arm's run of this seed), "
+        "a model folder or a hub id"
+    )
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
+    procedure: Procedure = Field(
+        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one "
+        "tuple of K methods"
+    )
+    k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
+    tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
+    limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
+    temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
+    top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
+    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
+    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    batch_size: int = Field(ge=1, description="sequences generated at a time")
+
+
+class Report(Params):
+    """What the reporting notebooks share: which records to read and where to write."""
+
+    split: Split = Field(description="split whose records are read")
+    seeds: int = Field(ge=1, le=100, description="RL seeds to read: 0 to seeds-1")
+    resamples: int = Field(ge=100, description="bootstrap resamples of the problems")
+    figures_dir: str = Field(
+        description="folder of tables and figures, from the repository root; empty: the "
+        "profile's own runs/<profile>/figures"
+    )
+
+
+class PaperTables(Report):
+    """05_paper_tables: every table, from per-attempt records."""
+
+    notebook = "05_paper_tables"
+
+
+class Figures(Report):
+    """06_figures: every figure, from per-attempt records and training metrics."""
+
+    notebook = "06_figures"
+
+
+class StrategyDiversity(Report):
+    """07_strategy_diversity: which strategies are tried, and what coordination adds."""
+
+    notebook = "07_strategy_diversity"
+
+
+MODELS: dict[str, type[Params]] = {
+    model.notebook: model
+    for model in (
+        DataPrep, PlannerSFT, RLTraining, Evaluation, PaperTables, Figures, StrategyDiversity
+    )
+}  # fmt: skip
