@@ -1,0 +1,5 @@
+"""Runs programs on tests in isolated processes and returns verdicts; see `judge` and docs/verifier.md."""
+
+from cppo_lib.verifier.judge import Result, Verifier
+
+__all__ = ["Result", "Verifier"]

@@ -1,0 +1,312 @@
+"""What happens inside a test process: compile, run, report. Standard library only; the zygote loads it.
+
+Nothing here can decide that a program passed. A `stdio` program leaves bytes on its standard output, a `call` program
+leaves a value, and both are judged elsewhere. In `assert` mode two processes talk over a pair of pipes: `serve` runs the
+program and answers calls, `check` runs the trusted test against a proxy and never executes a byte of the program.
+
+A report is one letter and a text in a memory file. R: started, C: does not compile, E: uncaught exception,
+V: value (tagged JSON), O: value too large; from `check` alone, P: passed, A: assertion failed, X: the program raised, G: the program is gone,
+B: its answer could not be used, D: the test itself is broken.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import io
+import json
+import os
+import random
+import struct
+import sys
+import threading
+import types
+from typing import Any, NoReturn
+
+VALUE_LIMIT = 8 << 20
+"""Largest encoded argument list or value, in bytes."""
+SETUP_FAILED = 121
+"""Exit status of a test process that could not be isolated: an internal error, never a verdict on the program."""
+_TEXT_LIMIT = 2000
+_BIG_INT = 1 << 63
+_CONTAINERS: tuple[tuple[type, str], ...] = ((tuple, "t"), (set, "s"), (frozenset, "f"))
+
+
+class Opaque:
+    """Stands for a value that has no plain form; equal to nothing."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}>"
+
+
+def encode(value: Any) -> Any:
+    """Tagged JSON form of a value: plain scalars and lists as they are, everything else as a one-key object."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        number = int(value)
+        return number if -_BIG_INT < number < _BIG_INT else {"i": hex(number)}
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, dict):
+        return {"d": [[encode(key), encode(item)] for key, item in value.items()]}
+    for kind, tag in _CONTAINERS:
+        if isinstance(value, kind):
+            return {tag: [encode(item) for item in value]}
+    if isinstance(value, complex):
+        return {"c": [value.real, value.imag]}
+    if isinstance(value, bytes | bytearray):
+        return {"b": bytes(value).hex()}
+    if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return encode(value.item())
+    return {"o": type(value).__name__}
+
+
+def decode(data: Any) -> Any:
+    """Inverse of `encode`; builds built-in values only. Raises ValueError, TypeError or KeyError on anything else."""
+    if isinstance(data, list):
+        return [decode(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    ((tag, body),) = data.items()
+    match tag:
+        case "t":
+            return tuple(decode(item) for item in body)
+        case "s":
+            return {decode(item) for item in body}
+        case "f":
+            return frozenset(decode(item) for item in body)
+        case "d":
+            return {decode(key): decode(item) for key, item in body}
+        case "i":
+            return int(body, 16)
+        case "c":
+            return complex(*body)
+        case "b":
+            return bytes.fromhex(body)
+        case "o":
+            return Opaque(str(body))
+    raise ValueError(f"unknown tag {tag!r}")
+
+
+def read_all(fd: int) -> bytes:
+    """Whole content of a memory file, wherever its offset is."""
+    return os.pread(fd, os.fstat(fd).st_size, 0) if os.fstat(fd).st_size else b""
+
+
+def _report(fd: int, letter: str, text: str = "") -> None:
+    os.pwrite(fd, letter.encode() + text.encode("utf-8", "backslashreplace"), 0)
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:
+        text = type(error).__name__
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == "solution.py":
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return text[:_TEXT_LIMIT] + (f" (line {line})" if line else "")
+
+
+def _fresh_streams() -> None:
+    """Give the process its own text streams over descriptors 0 to 2, as a newly started interpreter would."""
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        errors = "backslashreplace" if fd == 2 else "surrogateescape"
+        stream = io.open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def load(source: str, prelude: dict[str, Any], report: int) -> tuple[types.CodeType, dict[str, Any]]:
+    """Compile a program and prepare its `__main__`; a program that does not compile ends the process here."""
+    random.seed(0)
+    _fresh_streams()
+    try:
+        code = compile(source, "solution.py", "exec", dont_inherit=True)
+    except BaseException as error:
+        _report(report, "C", _describe(error))
+        os._exit(1)
+    module = types.ModuleType("__main__")
+    names = module.__dict__
+    names.update(prelude)
+    names.update((name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude)
+    names["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    sys.argv = ["solution.py"]
+    _report(report, "R")
+    return code, names
+
+
+def _fail(report: int, error: BaseException) -> NoReturn:
+    _report(report, "E", _describe(error))
+    os._exit(1)
+
+
+def _leave() -> NoReturn:
+    """End as the interpreter would: wait for threads, run exit handlers, flush."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def run(source: str, prelude: dict[str, Any], report: int) -> NoReturn:
+    """`stdio` mode: run the program as a script over the real standard streams."""
+    code, names = load(source, prelude, report)
+    try:
+        try:
+            exec(code, names)
+        except SystemExit:
+            pass
+        _leave()
+    except BaseException as error:
+        _fail(report, error)
+
+
+def _define(source: str, prelude: dict[str, Any], function: str, report: int) -> Any:
+    """Run a program's module level and return the function under test (a method of `Solution` where there is one)."""
+    code, names = load(source, prelude, report)
+    try:
+        exec(code, names)
+        return getattr(names["Solution"](), function) if "Solution" in names else names[function]
+    except KeyError:
+        _fail(report, NameError(f"the program defines no function {function}"))
+    except BaseException as error:
+        _fail(report, error)
+
+
+def call(source: str, prelude: dict[str, Any], function: str, arguments: str, report: int) -> NoReturn:
+    """`call` mode: call the function once with a JSON list of arguments and report the value."""
+    values = json.loads(arguments)
+    target = _define(source, prelude, function, report)
+    try:
+        body = json.dumps(encode(target(*values)))
+    except BaseException as error:
+        _fail(report, error)
+    if len(body) > VALUE_LIMIT:
+        _report(report, "O")
+    else:
+        _report(report, "V", body)
+    os._exit(0)
+
+
+# assert mode ---------------------------------------------------------------------------------------------------------
+class Gone(BaseException):
+    """The other side of the pipes has ended."""
+
+
+class Unusable(BaseException):
+    """The other side sent something that is no answer."""
+
+
+def _send(fd: int, message: Any) -> None:
+    body = json.dumps(message).encode()
+    if len(body) > VALUE_LIMIT:
+        body = json.dumps(["raise", "OverflowError", "the value is too large"]).encode()
+    data = memoryview(struct.pack("=I", len(body)) + body)
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BrokenPipeError:
+            raise Gone from None
+
+
+def _receive(fd: int) -> Any:
+    size = struct.unpack("=I", _exactly(fd, 4))[0]
+    if size > VALUE_LIMIT:
+        raise Unusable("the answer is too large")
+    try:
+        return json.loads(_exactly(fd, size))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Unusable(f"the answer is not readable ({type(error).__name__})") from None
+
+
+def _exactly(fd: int, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = os.read(fd, min(size - len(parts), 1 << 20))
+        if not part:
+            raise Gone
+        parts += part
+    return bytes(parts)
+
+
+def serve(source: str, prelude: dict[str, Any], function: str, report: int, inbox: int, outbox: int) -> NoReturn:
+    """The program's side of `assert` mode: define the function, then answer calls until the checker hangs up."""
+    target = _define(source, prelude, function, report)
+    try:
+        while True:
+            positional, named = (decode(part) for part in _receive(inbox))
+            try:
+                answer = ["value", encode(target(*positional, **named))]
+            except SystemExit:
+                raise
+            except BaseException as error:
+                answer = ["raise", type(error).__name__, _describe(error)]
+            _send(outbox, answer)
+    except Gone:
+        os._exit(0)
+    except BaseException as error:
+        _fail(report, error)
+
+
+def _raised(name: str, text: str) -> Exception:
+    """An exception of the built-in class `name` (so that tests can expect it), marked as the program's own."""
+    kind = getattr(builtins, name, Exception)
+    base = kind if isinstance(kind, type) and issubclass(kind, Exception) else Exception
+    error = Exception.__new__(type(name, (base,), {"from_program": True}), text)
+    error.args = (text,)
+    return error
+
+
+def check(source: str, prelude: dict[str, Any], function: str, report: int, inbox: int, outbox: int) -> NoReturn:
+    """The trusted side of `assert` mode: run `check(candidate)` with a proxy for the program's function."""
+
+    def candidate(*positional: Any, **named: Any) -> Any:
+        _send(outbox, [encode(list(positional)), encode(named)])
+        answer = _receive(inbox)
+        try:
+            kind, *rest = answer
+            if kind == "value":
+                return decode(*rest)
+            name, text = (str(part) for part in rest)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Unusable(f"the answer is not readable ({type(error).__name__})") from None
+        raise _raised(name, text)
+
+    names = {**prelude, "__name__": "check"}
+    try:
+        exec(compile(source, "check.py", "exec", dont_inherit=True), names)
+        test = names["check"]
+    except BaseException as error:
+        _report(report, "D", _describe(error))
+        os._exit(1)
+    try:
+        test(candidate)
+        letter, text = "P", ""
+    except Gone:
+        letter, text = "G", ""
+    except Unusable as error:
+        letter, text = "B", str(error)
+    except BaseException as error:
+        if getattr(error, "from_program", False):
+            letter, text = "X", str(error)
+        else:
+            letter, text = ("A" if isinstance(error, AssertionError) else "B"), _describe(error)
+    _report(report, letter, text)
+    os._exit(0)

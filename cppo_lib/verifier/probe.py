@@ -1,0 +1,116 @@
+"""Which isolation layers hold on this machine, found by trying to break them from inside a test process.
+
+| layer | holds when |
+|---|---|
+| L0 | a test process has no descriptor but its own |
+| L1 | memory is capped and a busy loop is stopped from outside |
+| L2 | no new process can be made |
+| L3 | the process runs as a user of its own (when the suite runs as root), cannot gain privilege or signal its parent |
+| L4 | no socket can be opened |
+| L5 | neither the suite's files nor the root folder can be read, and nothing can be written outside the box |
+| L6 | tracing and other privileged calls are refused |
+"""
+
+from __future__ import annotations
+
+import json
+
+from cppo_lib.errors import IsolationError
+
+REQUIRED = ("L0", "L1", "L2", "L3", "L4", "L5")
+OPT_OUT = "CPPO_ALLOW_UNSANDBOXED"
+
+_SECCOMP = "seccomp filters must be allowed (Linux 3.17 or later on x86-64 or aarch64; in a container, its default profile)"
+FIXES = {
+    "L0": "report this: descriptors leak into test processes",
+    "L1": "resource limits must be allowed to take effect",
+    "L2": _SECCOMP,
+    "L3": f"run as an ordinary user, or as root with CAP_SETUID and CAP_SETGID; {_SECCOMP}",
+    "L4": _SECCOMP,
+    "L5": "Landlock must be on (Linux 5.13 or later, `landlock` in the kernel's lsm= list, not masked by the container)",
+    "L6": _SECCOMP,
+}
+NAMES = {
+    "L0": "process split, judged in the parent",
+    "L1": "limits on time, memory and output",
+    "L2": "no new processes",
+    "L3": "no privileges",
+    "L4": "no network",
+    "L5": "no files outside the box",
+    "L6": "no privileged system calls",
+}
+
+BUSY_LOOP = "while True: pass"
+PROGRAM = '''
+import ctypes, json, os, resource, socket
+
+def refused(action, *arguments):
+    try:
+        action(*arguments)
+    except (OSError, MemoryError, PermissionError):
+        return True
+    return False
+
+def own_descriptors_only():
+    seen = 0
+    for fd in range(256):
+        try:
+            seen += not os.path.isdir(f"/proc/self/fd/{fd}") and bool(os.fstat(fd))
+        except OSError:
+            pass
+    return seen <= 4
+
+secret, privileged = input(), input() == "root"
+memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+libc = ctypes.CDLL(None, use_errno=True)
+sockets = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK]
+holds = {
+    "L0": own_descriptors_only(),
+    "L1": memory != resource.RLIM_INFINITY and refused(bytearray, memory),
+    "L4": all(refused(socket.socket, family) for family in sockets),
+    "L5": all([refused(os.listdir, "/"), refused(open, secret), refused(open, "/tmp/cppo-probe", "w"),
+               refused(open, "/etc/passwd"), not refused(open, "in-the-box", "w")]),
+    "L6": libc.ptrace(0, 0, 0, 0) == -1,
+}
+parent = os.getppid()
+holds["L3"] = (refused(os.kill, parent, 0) and refused(os.setuid, 0) and libc.prctl(39, 0, 0, 0, 0) == 1
+               and not (privileged and os.geteuid() == 0) and refused(open, f"/proc/{parent}/mem"))
+try:
+    child = os.fork()
+except OSError:
+    holds["L2"] = True
+else:
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    holds["L2"] = False
+print(json.dumps(holds))
+'''
+
+
+def layer_map(holds: dict[str, bool], allow_missing: bool) -> dict[str, str]:
+    """What every result says about its isolation: `on`, or `MISSING`.
+
+    Raises:
+        IsolationError: a required layer is missing and `allow_missing` is False.
+    """
+    layers = {name: "on" if holds.get(name) else "MISSING" for name in NAMES}
+    missing = [name for name in REQUIRED if layers[name] != "on"]
+    if missing and not allow_missing:
+        first = missing[0]
+        raise IsolationError(
+            f"isolation layer {first} ({NAMES[first]}) does not hold"
+            + (f", nor do {', '.join(missing[1:])}" if missing[1:] else "")
+            + f": {FIXES[first]}; or set {OPT_OUT}=1 to run model-written code without it, at your own risk"
+        )
+    if missing:
+        layers["opt-out"] = f"{OPT_OUT}=1"
+    return layers
+
+
+def parse(output: str) -> dict[str, bool]:
+    """The probe program's findings, empty when it did not get to print them."""
+    try:
+        return dict(json.loads(output))
+    except ValueError:
+        return {}

@@ -1,0 +1,129 @@
+"""The decision table: from what the kernel and the captured bytes say to a verdict. Pure functions, first match wins.
+
+| what is known | verdict |
+|---|---|
+| the process ended before the program started | CE (it did not compile), or IE (it could not be isolated) |
+| killed for CPU or wall time, SIGXCPU, or more CPU than the limit even with status 0 | TLE |
+| too many files or too much output | OLE |
+| uncaught MemoryError | MLE |
+| any other signal or non-zero status | RE |
+| comparator | AC or WA |
+
+A report's letters are explained in `harness`. A program can overwrite its own report, which changes the wording of a
+failure at most: AC needs status 0 and an answer that the comparator accepts.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import NamedTuple
+
+from cppo_lib.problems import Problem, Test
+from cppo_lib.verifier import compare
+from cppo_lib.verifier.harness import SETUP_FAILED, decode
+from cppo_lib.verifier.isolation import FILE_LIMIT
+from cppo_lib.verifier.pool import Outcome
+
+OVERTIME = 1.5
+"""A process is killed at this multiple of its CPU limit, so that a near miss can be told from a runaway."""
+
+
+class Finding(NamedTuple):
+    """Verdict of one test, with the reason in words. `firm` is False for a time-out that load could explain."""
+
+    verdict: str
+    reason: str = ""
+    firm: bool = True
+
+
+def output_cap(expected: str) -> int:
+    """Most bytes of standard output that can still be right."""
+    return min(FILE_LIMIT - 1, 2 * len(expected.encode("utf-8", "surrogatepass")) + (64 << 10))
+
+
+def _split(report: bytes) -> tuple[str, str]:
+    text = report.decode("utf-8", "replace")
+    return text[:1], text[1:]
+
+
+def _time_out(outcome: Outcome, limit: float) -> Finding | None:
+    if outcome.killed in ("cpu", "wall") or outcome.status == -signal.SIGXCPU or outcome.cpu > limit:
+        what = "wall time" if outcome.killed == "wall" else "CPU time"
+        return Finding("TLE", f"{what} limit exceeded", firm=outcome.cpu >= OVERTIME * limit)
+    return None
+
+
+def ended(outcome: Outcome, report: bytes, limit: float) -> Finding | None:
+    """The verdict that a process's end alone decides, None for a normal end within its limits."""
+    letter, text = _split(report)
+    late = _time_out(outcome, limit)
+    if not letter:
+        if outcome.status == SETUP_FAILED:
+            return Finding("IE", "the test process could not be isolated")
+        if outcome.status == -signal.SIGKILL and late is None:
+            return Finding("IE", "the test process was killed from outside")
+        return Finding("CE", "the program could not be compiled within its limits")
+    if letter == "C":
+        return Finding("CE", text)
+    if late:
+        return late
+    if outcome.killed == "disk":
+        return Finding("OLE", "too many or too large files")
+    if letter == "O":
+        return Finding("OLE", "the returned value is too large")
+    if outcome.status == 0:
+        return None
+    if letter == "E":
+        return Finding("MLE" if text.startswith("MemoryError") else "RE", text)
+    if outcome.status < 0:
+        return Finding("RE", f"killed by {signal.Signals(-outcome.status).name}")
+    return Finding("RE", f"exit status {outcome.status}")
+
+
+def stdio(problem: Problem, test: Test, outcome: Outcome, report: bytes, output: bytes) -> Finding:
+    """Verdict of a `stdio` test from the bytes on standard output (as many as were captured)."""
+    early = ended(outcome, report, problem.cpu_limit_s)
+    if len(output) > output_cap(test.expected) and (early is None or early.verdict == "RE"):
+        return Finding("OLE", "output limit exceeded")
+    if early:
+        return early
+    same = compare.STDIO[problem.comparator](output.decode("utf-8", "surrogateescape"), test.expected)
+    return Finding("AC") if same else Finding("WA", "wrong output")
+
+
+def call(problem: Problem, test: Test, outcome: Outcome, report: bytes) -> Finding:
+    """Verdict of a `call` test from the reported value."""
+    early = ended(outcome, report, problem.cpu_limit_s)
+    if early:
+        return early
+    letter, text = _split(report)
+    if letter != "V":
+        return Finding("RE", "the program ended before it returned a value")
+    try:
+        same = compare.CALL[problem.comparator](decode(json.loads(text)), test.expected)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Finding("WA", "the returned value has no plain form")
+    return Finding("AC") if same else Finding("WA", "wrong value")
+
+
+def checked(problem: Problem, program: tuple[Outcome, bytes], check: tuple[Outcome, bytes]) -> Finding:
+    """Verdict of an `assert` test from its two processes; only the checker's word can make it AC."""
+    early = ended(*program, problem.cpu_limit_s)
+    if early:
+        return early
+    letter, text = _split(check[1])
+    late = _time_out(check[0], problem.cpu_limit_s)
+    if letter == "D":
+        return Finding("IE", f"the test itself is broken: {text}")
+    if letter == "X":
+        return Finding("MLE" if text.startswith("MemoryError") else "RE", text)
+    if letter == "G":
+        return Finding("RE", "the program ended before it answered")
+    if letter in ("A", "B"):
+        return Finding("WA", text)
+    if late:
+        return Finding("TLE", "the test ran out of time on the program's answers", firm=late.firm)
+    if letter == "P" and check[0].status == 0:
+        return Finding("AC")
+    return Finding("IE", "the checking process ended abnormally")
