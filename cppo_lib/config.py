@@ -25,8 +25,9 @@ from pydantic import ValidationError
 
 from cppo_lib import store
 from cppo_lib.errors import CPPOError, ParameterError
-from cppo_lib.parameters import MODELS, Params
+from cppo_lib.parameters import MODELS, Params, Published
 
+PUBLISHED = "published.yaml"
 _PARAMETERS_CELL = re.compile(r"\A# Parameters|^profile\s*[:=]", re.MULTILINE)
 
 
@@ -77,6 +78,17 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
             f"{folder.name!r}; write profile: {folder.name}"
         )
     return params
+
+
+def load_published(path: Path | None = None) -> Published:
+    """The paper's published figures, by default `params/paper/published.yaml`."""
+    path = path or store.root() / "params" / "paper" / PUBLISHED
+    try:
+        return Published.model_validate(read_yaml(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise ParameterError(f"{store.show(path)}: key {key!r}: {fault['msg']}") from None
 
 
 def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Params:
@@ -176,7 +188,10 @@ def _plain_names(namespace: Mapping[str, Any]) -> Iterator[str]:
 def check(paths: Iterable[Path]) -> None:
     """Print a line per good file. Raises ParameterError at the first bad one."""
     for path in paths:
-        load_params(path)
+        if path.name == PUBLISHED:
+            load_published(path)
+        else:
+            load_params(path)
         print(f"{store.show(path)}: ok")
 
 

@@ -54,9 +54,7 @@ class Params(BaseModel):
 
     profile: Name = Field(description="folder of the results below runs/")
     benchmark: Benchmark = Field(description="benchmark to work on")
-    seed: int = Field(
-        ge=0, le=2_000_000_000, description="root of every random choice in the notebook"
-    )
+    seed: int = Field(ge=0, le=2_000_000_000, description="root of every random choice")
 
 
 class DataPrep(Params):
@@ -200,3 +198,49 @@ MODELS: dict[str, type[Params]] = {
         DataPrep, PlannerSFT, RLTraining, Evaluation, PaperTables, Figures, StrategyDiversity
     )
 }  # fmt: skip
+
+
+# --- published figures ------------------------------------------------------------------------
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PublishedDesign(_Data):
+    """Size and test of the paper's main comparison."""
+
+    models: int
+    benchmarks: tuple[str, ...]
+    cells: int
+    significant_cells: int
+    test: str
+    level: float
+
+
+class PublishedCell(_Data):
+    """A cell of the main comparison that the abstract states; pass@4 is a fraction."""
+
+    model: str
+    benchmark: str
+    method: str
+    pass_at_4: float = Field(ge=0, le=1)
+
+
+class PublishedRow(_Data):
+    """A row of the paper's result card for CPPO, in percent; None where it gives no figure."""
+
+    benchmark: str
+    variant: str
+    metric: str
+    percent: float | None = Field(ge=0, le=100)
+
+
+class Published(_Data):
+    """params/paper/published.yaml: the paper's figures, for comparison and never for a result."""
+
+    paper: str
+    k: int
+    design: PublishedDesign
+    cells: tuple[PublishedCell, ...]
+    card: tuple[PublishedRow, ...]

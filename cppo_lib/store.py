@@ -1,9 +1,10 @@
-"""Artefacts on disk: where they live, how they are written and what is remembered about them.
+"""Artefacts on disk: how they are written and what is remembered about them.
 
-Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/`. Three rules
-keep it trustworthy: a file appears whole or not at all (written to `<name>.partial`, then renamed);
-a missing input names the notebook that writes it; and each artefact may carry `<name>.meta.json`
-with the commit, versions, parameters and input hashes that it came from.
+Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/` (its places are
+those of `cppo_lib.paths`, reachable from here too). Three rules keep it trustworthy: a file appears
+whole or not at all (written to `<name>.partial`, then renamed); a missing input names the notebook
+that writes it; and each artefact may carry `<name>.meta.json` with the commit, versions,
+parameters and input hashes that it came from.
 """
 
 from __future__ import annotations
@@ -25,120 +26,33 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from cppo_lib.errors import CPPOError, MissingArtefactError
+from cppo_lib.errors import CPPOError
+from cppo_lib.paths import (
+    figures_dir,
+    policy_source,
+    require,
+    root,
+    runs_root,
+    show,
+    stage_dir,
+    unwritable,
+    writable_dir,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = [
+    "append_jsonl", "elapsed", "figures_dir", "file_sha256", "git_state", "params_sha256",
+    "policy_source", "progress", "provenance", "read_json", "read_jsonl", "require", "root",
+    "runs_root", "show", "stage_dir", "writable_dir", "write_figure", "write_json", "write_meta",
+    "write_parquet", "write_summary", "write_text",
+]  # fmt: skip
 PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
 _STARTED = time.monotonic()
 
 
-# --- places -----------------------------------------------------------------------------------
-
-
-def root(start: Path | None = None) -> Path:
-    """The repository root: the nearest folder upwards that holds `pyproject.toml`.
-
-    Looks upwards from `start`, by default from this file, so the caller's working folder does not
-    matter. Raises CPPOError when the package is installed away from its repository.
-    """
-    origin = (start or Path(__file__)).resolve()
-    for folder in (origin, *origin.parents):
-        if (folder / "pyproject.toml").is_file():
-            return folder
-    raise CPPOError(f"no pyproject.toml above {origin}: install the suite with pip install -e .")
-
-
-def runs_root() -> Path:
-    """The folder of every run: `$CPPO_RUNS` when set, else `<root>/runs`."""
-    chosen = os.environ.get("CPPO_RUNS")
-    return Path(chosen).expanduser().resolve() if chosen else root() / "runs"
-
-
-def stage_dir(profile: str, stage: str, run: str | None = None) -> Path:
-    """`runs/<profile>/<stage>[/<run>]`, created. Raises CPPOError when it cannot be."""
-    folder = runs_root() / profile / stage
-    return writable_dir(folder / run if run else folder)
-
-
-def writable_dir(folder: Path) -> Path:
-    """Create `folder` if needed and check that a file can be made in it, else raise CPPOError."""
-    probe = folder / f".probe.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
-
-
-def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
-    """`path` if it exists, else MissingArtefactError naming the notebook that writes it.
-
-    Args:
-        path: the artefact an earlier notebook writes.
-        notebook: that notebook's name, such as `02_planner_sft`.
-        hint: the command that makes it; by default `make reproduce` with the path's profile.
-    """
-    if path.exists():
-        return path
-    if hint is None:
-        inside = path.is_relative_to(runs_root())
-        profile = path.relative_to(runs_root()).parts[0] if inside else "tiny"
-        hint = f"make reproduce PROFILE={profile}"
-    raise MissingArtefactError(
-        f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})"
-    )
-
-
-def policy_source(profile: str, policy: str, seed: int = 0) -> str:
-    """Where a `policy` parameter points to: a folder of this profile, or the value itself.
-
-    Args:
-        profile: the run's profile.
-        policy: `base` or `sft` (folders of 02_planner_sft), `arm:<name>` (the policy that
-            03_rl_training left in `<name>.s<seed>`), or a model folder or hub id, returned as is.
-        seed: the RL seed of `arm:`.
-
-    Raises:
-        MissingArtefactError: the notebook that makes the folder has not finished.
-    """
-    if policy in ("base", "sft"):
-        run, notebook = runs_root() / profile / "02_planner_sft", "02_planner_sft"
-        folder = run / policy
-    elif policy.startswith("arm:"):
-        name = f"{policy.removeprefix('arm:')}.s{seed}"
-        run, notebook = runs_root() / profile / "03_rl_training" / name, "03_rl_training"
-        folder = run / "policy"
-    else:
-        return policy
-    require(run / "summary.json", notebook=notebook)
-    return str(require(folder, notebook=notebook))
-
-
-def figures_dir(profile: str, chosen: str) -> Path:
-    """The `figures_dir` parameter as a folder, created: from the root, or the profile's own."""
-    return writable_dir(root() / chosen if chosen else runs_root() / profile / "figures")
-
-
-def show(path: Path) -> str:
-    """`path` as a user should read it: relative to the repository when it lies inside."""
-    try:
-        return str(path.resolve().relative_to(root()))
-    except ValueError:
-        return str(path)
-
-
 # --- whole files or none ----------------------------------------------------------------------
-
-
-def _unwritable(path: Path, error: OSError) -> CPPOError:
-    reason = error.strerror or type(error).__name__
-    return CPPOError(
-        f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS"
-    )
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -149,7 +63,7 @@ def _atomically(path: Path, write: Callable[[Path], object]) -> Path:
         write(partial)
         partial.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -215,7 +129,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

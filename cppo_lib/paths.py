@@ -1,0 +1,114 @@
+"""Where everything lies: the repository, its runs, and what a parameter's name points to.
+
+Nothing here depends on the caller's working folder, so a notebook behaves the same in JupyterLab,
+under papermill and under pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cppo_lib.errors import CPPOError, MissingArtefactError
+
+
+def root(start: Path | None = None) -> Path:
+    """The repository root: the nearest folder upwards that holds `pyproject.toml`.
+
+    Looks upwards from `start`, by default from this file, so the caller's working folder does not
+    matter. Raises CPPOError when the package is installed away from its repository.
+    """
+    origin = (start or Path(__file__)).resolve()
+    for folder in (origin, *origin.parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    raise CPPOError(f"no pyproject.toml above {origin}: install the suite with pip install -e .")
+
+
+def runs_root() -> Path:
+    """The folder of every run: `$CPPO_RUNS` when set, else `<root>/runs`."""
+    chosen = os.environ.get("CPPO_RUNS")
+    return Path(chosen).expanduser().resolve() if chosen else root() / "runs"
+
+
+def stage_dir(profile: str, stage: str, run: str | None = None) -> Path:
+    """`runs/<profile>/<stage>[/<run>]`, created. Raises CPPOError when it cannot be."""
+    folder = runs_root() / profile / stage
+    return writable_dir(folder / run if run else folder)
+
+
+def writable_dir(folder: Path) -> Path:
+    """Create `folder` if needed and check that a file can be made in it, else raise CPPOError."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
+    """`path` if it exists, else MissingArtefactError naming the notebook that writes it.
+
+    Args:
+        path: the artefact an earlier notebook writes.
+        notebook: that notebook's name, such as `02_planner_sft`.
+        hint: the command that makes it; by default `make reproduce` with the path's profile.
+    """
+    if path.exists():
+        return path
+    if hint is None:
+        inside = path.is_relative_to(runs_root())
+        profile = path.relative_to(runs_root()).parts[0] if inside else "tiny"
+        hint = f"make reproduce PROFILE={profile}"
+    raise MissingArtefactError(
+        f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})"
+    )
+
+
+def policy_source(profile: str, policy: str, seed: int = 0) -> str:
+    """Where a `policy` parameter points to: a folder of this profile, or the value itself.
+
+    Args:
+        profile: the run's profile.
+        policy: `base` or `sft` (folders of 02_planner_sft), `arm:<name>` (the policy that
+            03_rl_training left in `<name>.s<seed>`), or a model folder or hub id, returned as is.
+        seed: the RL seed of `arm:`.
+
+    Raises:
+        MissingArtefactError: the notebook that makes the folder has not finished.
+    """
+    if policy in ("base", "sft"):
+        run, notebook = runs_root() / profile / "02_planner_sft", "02_planner_sft"
+        folder = run / policy
+    elif policy.startswith("arm:"):
+        name = f"{policy.removeprefix('arm:')}.s{seed}"
+        run, notebook = runs_root() / profile / "03_rl_training" / name, "03_rl_training"
+        folder = run / "policy"
+    else:
+        return policy
+    require(run / "summary.json", notebook=notebook)
+    return str(require(folder, notebook=notebook))
+
+
+def figures_dir(profile: str, chosen: str) -> Path:
+    """The `figures_dir` parameter as a folder, created: from the root, or the profile's own."""
+    return writable_dir(root() / chosen if chosen else runs_root() / profile / "figures")
+
+
+def show(path: Path) -> str:
+    """`path` as a user should read it: relative to the repository when it lies inside."""
+    try:
+        return str(path.resolve().relative_to(root()))
+    except ValueError:
+        return str(path)
+
+
+def unwritable(path: Path, error: OSError) -> CPPOError:
+    """The one-line error for a file or folder that cannot be written."""
+    reason = error.strerror or type(error).__name__
+    return CPPOError(
+        f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS"
+    )
