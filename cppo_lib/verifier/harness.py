@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import io
+import contextlib
 import json
 import os
 import random
 import struct
 import sys
-import threading
 import types
 from typing import Any, NoReturn
 
@@ -123,33 +122,40 @@ def _describe(error: BaseException) -> str:
     return text[:_TEXT_LIMIT] + (f" (line {line})" if line else "")
 
 
-def _fresh_streams() -> None:
-    """Give the process its own text streams over descriptors 0 to 2, as a newly started interpreter would."""
+def open_streams() -> None:
+    """Open the text streams over descriptors 0 to 2 that test processes inherit unused."""
     for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         errors = "backslashreplace" if fd == 2 else "surrogateescape"
-        stream = io.open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
+        stream = open(fd, mode, encoding="utf-8", errors=errors, buffering=1 << 16, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
 
-def load(source: str, prelude: dict[str, Any], report: int) -> tuple[types.CodeType, dict[str, Any]]:
+def namespace(prelude: dict[str, Any]) -> types.ModuleType:
+    """The built-in names of a program: Python's own and the prelude's.
+
+    The prelude sits here and not among the globals because copying its 700 names would cost each fork half a millisecond.
+    """
+    module = types.ModuleType("builtins")
+    vars(module).update({**vars(builtins), **prelude})
+    vars(module).update((name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude)
+    return module
+
+
+def load(source: str, known: types.ModuleType, report: int) -> tuple[types.CodeType, dict[str, Any]]:
     """Compile a program and prepare its `__main__`; a program that does not compile ends the process here."""
     random.seed(0)
-    _fresh_streams()
     try:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except BaseException as error:
         _report(report, "C", _describe(error))
         os._exit(1)
     module = types.ModuleType("__main__")
-    names = module.__dict__
-    names.update(prelude)
-    names.update((name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude)
-    names["__builtins__"] = builtins
+    vars(module)["__builtins__"] = known
     sys.modules["__main__"] = module
     sys.argv = ["solution.py"]
     _report(report, "R")
-    return code, names
+    return code, vars(module)
 
 
 def _fail(report: int, error: BaseException) -> NoReturn:
@@ -159,28 +165,27 @@ def _fail(report: int, error: BaseException) -> NoReturn:
 
 def _leave() -> NoReturn:
     """End as the interpreter would: wait for threads, run exit handlers, flush."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(0)
 
 
-def run(source: str, prelude: dict[str, Any], report: int) -> NoReturn:
+def run(source: str, known: types.ModuleType, report: int) -> NoReturn:
     """`stdio` mode: run the program as a script over the real standard streams."""
-    code, names = load(source, prelude, report)
+    code, names = load(source, known, report)
     try:
-        try:
+        with contextlib.suppress(SystemExit):
             exec(code, names)
-        except SystemExit:
-            pass
         _leave()
     except BaseException as error:
         _fail(report, error)
 
 
-def _define(source: str, prelude: dict[str, Any], function: str, report: int) -> Any:
+def _define(source: str, known: types.ModuleType, function: str, report: int) -> Any:
     """Run a program's module level and return the function under test (a method of `Solution` where there is one)."""
-    code, names = load(source, prelude, report)
+    code, names = load(source, known, report)
     try:
         exec(code, names)
         return getattr(names["Solution"](), function) if "Solution" in names else names[function]
@@ -190,10 +195,10 @@ def _define(source: str, prelude: dict[str, Any], function: str, report: int) ->
         _fail(report, error)
 
 
-def call(source: str, prelude: dict[str, Any], function: str, arguments: str, report: int) -> NoReturn:
+def call(source: str, known: types.ModuleType, function: str, arguments: str, report: int) -> NoReturn:
     """`call` mode: call the function once with a JSON list of arguments and report the value."""
     values = json.loads(arguments)
-    target = _define(source, prelude, function, report)
+    target = _define(source, known, function, report)
     try:
         body = json.dumps(encode(target(*values)))
     except BaseException as error:
@@ -246,9 +251,9 @@ def _exactly(fd: int, size: int) -> bytes:
     return bytes(parts)
 
 
-def serve(source: str, prelude: dict[str, Any], function: str, report: int, inbox: int, outbox: int) -> NoReturn:
+def serve(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
     """The program's side of `assert` mode: define the function, then answer calls until the checker hangs up."""
-    target = _define(source, prelude, function, report)
+    target = _define(source, known, function, report)
     try:
         while True:
             positional, named = (decode(part) for part in _receive(inbox))
@@ -267,14 +272,14 @@ def serve(source: str, prelude: dict[str, Any], function: str, report: int, inbo
 
 def _raised(name: str, text: str) -> Exception:
     """An exception of the built-in class `name` (so that tests can expect it), marked as the program's own."""
-    kind = getattr(builtins, name, Exception)
-    base = kind if isinstance(kind, type) and issubclass(kind, Exception) else Exception
-    error = Exception.__new__(type(name, (base,), {"from_program": True}), text)
-    error.args = (text,)
+    known = getattr(builtins, name, None)
+    base = known if isinstance(known, type) and issubclass(known, Exception) else Exception
+    kind = type(name, (base,), {"from_program": True, "__init__": Exception.__init__, "__str__": Exception.__str__})
+    error: Exception = kind(text)
     return error
 
 
-def check(source: str, prelude: dict[str, Any], function: str, report: int, inbox: int, outbox: int) -> NoReturn:
+def check(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
     """The trusted side of `assert` mode: run `check(candidate)` with a proxy for the program's function."""
 
     def candidate(*positional: Any, **named: Any) -> Any:
@@ -289,7 +294,7 @@ def check(source: str, prelude: dict[str, Any], function: str, report: int, inbo
             raise Unusable(f"the answer is not readable ({type(error).__name__})") from None
         raise _raised(name, text)
 
-    names = {**prelude, "__name__": "check"}
+    names: dict[str, Any] = {"__builtins__": known, "__name__": "check"}
     try:
         exec(compile(source, "check.py", "exec", dont_inherit=True), names)
         test = names["check"]

@@ -5,7 +5,7 @@ irrevocable for the process that asks for it. The file is also imported by the z
 so it imports the standard library only and reports failure as `OSError`.
 
 Two seccomp filters are stacked. The zygote installs the long one once (`forbid_privileged_calls`): calls that neither it
-nor any program needs. Each test process adds the short one (`confine`): no new process, no exec, no signal and no limit
+nor any program needs. Each test process adds the short one (`TestFilter`): no new process, no exec, no signal and no limit
 for anyone but itself. Landlock rulesets are built once (`open_ruleset`) and only enforced per test, which is cheap.
 """
 
@@ -70,6 +70,7 @@ _CLONE_THREAD = 0x10000
 _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
+_STEP = "=HBBI"
 Instruction = tuple[int, int, int, int]
 
 
@@ -97,7 +98,7 @@ def _deny(numbers: Iterable[int]) -> list[Instruction]:
 
 
 def _only_if_first_argument(number: int, allowed: Iterable[int]) -> list[Instruction]:
-    """Allow the call only when its first argument is one of `allowed`; the last instruction falls through otherwise."""
+    """Allow the call only when its first argument is one of `allowed`; other calls fall through."""
     values = list(allowed)
     body: list[Instruction] = [(_LOAD, 0, 0, 16)]
     body += [(_JEQ, len(values) - index, 0, value) for index, value in enumerate(values)]
@@ -105,9 +106,14 @@ def _only_if_first_argument(number: int, allowed: Iterable[int]) -> list[Instruc
     return [(_JEQ, 0, len(body), number), *body]
 
 
-def _install(program: list[Instruction]) -> None:
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-    filter_ = ctypes.create_string_buffer(struct.pack("@HxxxxxxP", len(program), ctypes.addressof(code)))
+def _pack(program: list[Instruction]) -> bytes:
+    return b"".join(struct.pack(_STEP, *step) for step in program)
+
+
+def _install(program: bytes) -> None:
+    code = ctypes.create_string_buffer(program)
+    steps = len(program) // struct.calcsize(_STEP)
+    filter_ = ctypes.create_string_buffer(struct.pack("@HxxxxxxP", steps, ctypes.addressof(code)))
     _prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(filter_))
 
 
@@ -133,31 +139,38 @@ def forbid_privileged_calls() -> None:
     pairs = [(53, 199)[column]]  # socketpair: only AF_UNIX, which asyncio needs and which reaches nobody else
     program = _prologue(audit) + _deny(numbers[column] for numbers in _PRIVILEGED.values())
     program += [step for number in pairs for step in _only_if_first_argument(number, [1])]
-    _install([*program, (_RETURN, 0, 0, _ALLOW)])
+    _install(_pack([*program, (_RETURN, 0, 0, _ALLOW)]))
 
 
-def confine(zygote: int) -> None:
+class TestFilter:
     """Test-process filter: threads but no processes, no exec, and signals and limits for itself only.
 
-    Args:
-        zygote: pid of the parent; the caller dies with it.
-
-    Raises OSError where seccomp is missing.
+    Made once by the zygote and completed with the process id by each test process. Raises OSError where the
+    architecture's syscall table is missing.
     """
-    audit, column = _architecture()
-    me = os.getpid()
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    if os.getppid() != zygote:
-        os._exit(1)
-    program = _prologue(audit) + _deny(numbers[column] for numbers in _PER_TEST.values())
-    program += [(_JEQ, 0, 1, _CLONE3), _refuse(errno.ENOSYS)]  # glibc then falls back to clone, whose flags we can see
-    program += [(_JEQ, 0, 4, _CLONE[column]), (_LOAD, 0, 0, 16), (_JSET, 1, 0, _CLONE_THREAD), _refuse()]
-    program += [(_RETURN, 0, 0, _ALLOW)]
-    for numbers, allowed in ((_KILL, [me]), (_TGKILL, [me]), (_PRLIMIT, [0, me])):
-        program += _only_if_first_argument(numbers[column], allowed)
-    program += [(_JEQ, 0, 4, _PRCTL[column]), (_LOAD, 0, 0, 16)]
-    program += [(_JEQ, 1, 0, _PR_SET_PDEATHSIG), (_JEQ, 0, 1, _PR_SET_DUMPABLE), _refuse()]
-    _install([*program, (_RETURN, 0, 0, _ALLOW)])
+
+    def __init__(self) -> None:
+        audit, column = _architecture()
+        self.zygote = os.getpid()
+        program = _prologue(audit) + _deny(numbers[column] for numbers in _PER_TEST.values())
+        program += [(_JEQ, 0, 1, _CLONE3), _refuse(errno.ENOSYS)]  # glibc falls back to clone, whose flags show
+        program += [(_JEQ, 0, 4, _CLONE[column]), (_LOAD, 0, 0, 16), (_JSET, 1, 0, _CLONE_THREAD), _refuse()]
+        program += [(_RETURN, 0, 0, _ALLOW)]
+        program += [(_JEQ, 0, 5, _PRCTL[column]), (_LOAD, 0, 0, 16)]
+        program += [(_JEQ, 1, 0, _PR_SET_PDEATHSIG), (_JEQ, 0, 1, _PR_SET_DUMPABLE), _refuse()]
+        program += [(_RETURN, 0, 0, _ALLOW)]
+        self._fixed, self._column = _pack(program), column
+
+    def confine(self) -> None:
+        """Confine the calling child of the zygote, and let it die with the zygote. Raises OSError."""
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+        if os.getppid() != self.zygote:
+            os._exit(1)
+        me = os.getpid()
+        program = []
+        for numbers, allowed in ((_KILL, [me]), (_TGKILL, [me]), (_PRLIMIT, [0, me])):
+            program += _only_if_first_argument(numbers[self._column], allowed)
+        _install(self._fixed + _pack([*program, (_RETURN, 0, 0, _ALLOW)]))
 
 
 # Landlock ------------------------------------------------------------------------------------------------------------
