@@ -7,8 +7,13 @@ ones take K distinct methods, more or less often the right ones.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
+from cppo_lib import store
+from cppo_lib.benchmarks import crossroads
 
 P = np.array([0.28, 0.24, 0.20, 0.16, 0.04, 0.03, 0.03, 0.02])
 POPULAR = np.array([0.05, 0.03, 0.10, 0.06, 0.36, 0.20, 0.12, 0.08])
@@ -85,18 +90,6 @@ def _row(
     }
 
 
-def simulate_all(
-    *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4
-) -> pd.DataFrame:
-    """All six methods and the given seeds in one frame."""
-    frames = [
-        simulate(method, seed=seed, problems=problems, tuples=tuples)
-        for method in METHODS
-        for seed in seeds
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def hand_made(passed: list[list[list[int]]], *, coordinated: bool, seed: int = 0) -> pd.DataFrame:
     """Records with the given verdicts, indexed [problem][tuple][slot]; slot k writes method k."""
     rows = []
@@ -107,3 +100,55 @@ def hand_made(passed: list[list[list[int]]], *, coordinated: bool, seed: int = 0
                 row |= {"passed": bool(verdict), "coordinated": coordinated}
                 rows.append(row | {"verdict": "AC" if verdict else "WA"})
     return pd.DataFrame(rows)
+
+
+def metrics_rows(arm: str, *, seed: int = 0, steps: int = 30) -> list[dict[str, object]]:
+    """Training metrics of one arm whose pass@K climbs from 0.45 to its own end, noisily."""
+    rng = np.random.default_rng([seed, sum(arm.encode())])
+    end = {"grpo": 0.3, "pkpo": 0.6, "cppo": 0.85}[arm]
+    planned = arm == "cppo"
+    rows: list[dict[str, object]] = []
+    for step in range(1, steps + 1):
+        done = 1 - np.exp(-3 * step / steps)
+        r_out = float(np.clip(0.45 + (end - 0.45) * done + rng.normal(0, 0.03), 0, 1))
+        valid = float(np.clip(0.8 + 0.19 * done + rng.normal(0, 0.01), 0, 1))
+        rows.append(
+            {
+                "step": step,
+                "r_out": r_out,
+                "j": valid if planned else None,
+                "r_plan": valid * r_out if planned else None,
+                "r_solver": r_out / 3,
+                "followed": 0.97 if planned else None,
+                "duplicate_rate": 1 - valid if planned else None,
+                "distinct_programs": 2 + 1.5 * done * (1 if arm != "grpo" else -1),
+                "loss": 0.0,
+                "grad_norm": 1.0,
+                "kept_rows": 100,
+                "planner_tokens": 400 if planned else 0,
+                "solver_tokens": 1600,
+                "programs": 128,
+                "verifier_s": 0.5,
+                "generate_s": 0.4,
+                "train_s": 0.6,
+                "wall_s": 1.5,
+            }
+        )
+    return rows
+
+
+def write_runs(
+    runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4
+) -> None:
+    """The artefacts of a whole profile `test`, as the notebooks before the tables leave them."""
+    profile = runs / "test"
+    ceilings = profile / "01_data_prep" / "crossroads" / "ceilings.json"
+    store.write_json(ceilings, crossroads.ceilings(4))
+    for seed in seeds:
+        for method in METHODS:
+            path = profile / "04_evaluation" / f"crossroads.test.{method}.s{seed}.parquet"
+            frame = simulate(method, seed=seed, problems=problems, tuples=tuples)
+            store.write_parquet(path, frame)
+        for arm in ("grpo", "pkpo", "cppo"):
+            metrics = profile / "03_rl_training" / f"{arm}.s{seed}" / "metrics.jsonl"
+            store.append_jsonl(metrics, metrics_rows(arm, seed=seed))

@@ -1,0 +1,179 @@
+"""What the reporting notebooks read: attempt records, training metrics and ceilings of a profile.
+
+Everything in a table or figure is computed from the `Results` of one profile, benchmark and split.
+Methods are found by looking at which records exist, and come in the order of the paper's story;
+a method that has records of some seeds but not of all that were asked for is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cppo_lib import store
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.errors import MissingArtefactError
+from cppo_lib.parameters import Report
+from cppo_lib.stats import check_attempts, score_table
+
+LABELS = {
+    "direct": "Direct sampling",
+    "plan_then_solve": "Plan-then-solve (i.i.d.)",
+    "sft": "Planner-only SFT",
+    "grpo": "GRPO",
+    "pkpo": "PKPO",
+    "cppo": "CPPO",
+}
+BASELINES = ("pkpo", "direct")  # what the others are compared with: the first that was evaluated
+
+
+@dataclass(frozen=True)
+class Results:
+    """Records of one profile, benchmark and split.
+
+    Attributes:
+        params: the reporting notebook's parameters.
+        attempts: all attempt records; `method` and `seed` tell the runs apart.
+        metrics: training metrics, one row per step, with columns `arm` and `seed`; may be empty.
+        ceilings: pass@K in closed form (`direct`, `independent`, `coordinated`); None where the
+            benchmark's optimum is unknown.
+        sources: the files that were read.
+    """
+
+    params: Report
+    attempts: pd.DataFrame
+    metrics: pd.DataFrame
+    ceilings: Mapping[str, Any] | None
+    sources: tuple[Path, ...]
+
+    @functools.cached_property
+    def methods(self) -> list[str]:
+        """The evaluated methods: those of the paper in its order, then others by name."""
+        return _ordered(self.attempts["method"].unique())
+
+    @functools.cached_property
+    def arms(self) -> list[str]:
+        """The trained arms, in the same order; empty where nothing was trained."""
+        return _ordered(self.metrics["arm"].unique()) if len(self.metrics) else []
+
+    @functools.cached_property
+    def k(self) -> int:
+        """Attempts per tuple. Raises ParameterError when the records of a method do not fit."""
+        return max(check_attempts(self.of(method)) for method in self.methods)
+
+    @functools.cached_property
+    def scores(self) -> dict[str, pd.DataFrame]:
+        """pass@K of each method: a table of seeds x problems."""
+        return {method: score_table(self.of(method), k=self.k) for method in self.methods}
+
+    @property
+    def baseline(self) -> str | None:
+        """The method that the others are compared with."""
+        return next((method for method in BASELINES if method in self.methods), None)
+
+    def of(self, method: str) -> pd.DataFrame:
+        """The records of one method."""
+        return self.attempts[self.attempts["method"] == method]
+
+    def ceilings_by_k(self) -> dict[int, Mapping[str, Any]]:
+        """The closed forms for k = 1..K; empty where the optimum is unknown."""
+        if self.ceilings is None:
+            return {}
+        return {k: crossroads.ceilings(k) for k in range(1, self.k + 1)}
+
+    def setting(self) -> str:
+        """The sizes behind every number, in words, for captions."""
+        tuples = self.attempts.groupby(["method", "problem_id", "seed"])["tuple_index"].nunique()
+        few, many = int(tuples.min()), int(tuples.max())
+        blocks = str(many) if few == many else f"{few} to {many}"
+        problems = self.attempts["problem_id"].nunique()
+        seeds = ", ".join(str(seed) for seed in sorted(self.attempts["seed"].unique()))
+        return (
+            f"{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): "
+            f"{problems} problems, {blocks} x K={self.k} attempts on each, "
+            f"seed{'s' if ',' in seeds else ''} {seeds}"
+        )
+
+
+def label(method: str) -> str:
+    """The name of a method in tables and figures."""
+    return LABELS.get(method, method)
+
+
+def _ordered(names: Any) -> list[str]:
+    known = list(LABELS)
+    return sorted(
+        names, key=lambda name: (known.index(name) if name in known else len(known), name)
+    )
+
+
+def load_results(params: Report) -> Results:
+    """Read the records of seeds 0 to `params.seeds` - 1.
+
+    Raises:
+        MissingArtefactError: no records at all, a method that lacks a seed, or ceilings that
+            01_data_prep has not written.
+    """
+    runs = store.runs_root() / params.profile
+    records = _record_files(params, runs / "04_evaluation")
+    frames = [pd.read_parquet(path) for path in records]
+    attempts = pd.concat([_plain_nulls(frame) for frame in frames], ignore_index=True)
+    metric_files = [
+        path
+        for seed in range(params.seeds)
+        for path in sorted((runs / "03_rl_training").glob(f"*.s{seed}/metrics.jsonl"))
+    ]
+    steps = [pd.DataFrame(store.read_jsonl(path)).assign(**_run(path)) for path in metric_files]
+    metrics = pd.concat(steps, ignore_index=True) if steps else pd.DataFrame()
+    ceilings, sources = None, [*records, *metric_files]
+    if params.benchmark == "crossroads":
+        path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
+        ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
+        sources.append(path)
+    return Results(params, attempts, metrics, ceilings, tuple(sources))
+
+
+def _record_files(params: Report, folder: Path) -> list[Path]:
+    prefix = f"{params.benchmark}.{params.split}."
+    names = {path.name for path in folder.glob(f"{prefix}*.parquet")}
+    wanted = {f"s{seed}" for seed in range(params.seeds)}
+    methods = {method for method, seed in map(_method_and_seed, names) if seed in wanted}
+    if not methods:
+        store.require(folder / f"{prefix}direct.s0.parquet", notebook="04_evaluation")
+    files = [folder / f"{prefix}{method}.{s}.parquet" for method in methods for s in wanted]
+    for path in sorted(files):
+        store.require(path, notebook="04_evaluation")
+    return sorted(files)
+
+
+def _method_and_seed(name: str) -> tuple[str, str]:
+    _, _, method, seed, _ = name.split(".")
+    return method, seed
+
+
+def _run(metrics_file: Path) -> dict[str, Any]:
+    arm, _, seed = metrics_file.parent.name.rpartition(".s")
+    return {"arm": arm, "seed": int(seed)}
+
+
+def _plain_nulls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Nulls as None in object columns, so that frames with and without a planner fit together."""
+    nullable = ["plan", "valid", "strategy", "followed", "program_method"]
+    columns = {name: frame[name].astype(object) for name in nullable}
+    return frame.assign(**{name: c.where(c.notna(), None) for name, c in columns.items()})
+
+
+def require_training(results: Results) -> pd.DataFrame:
+    """The training metrics. Raises MissingArtefactError where no arm was trained."""
+    if not results.arms:
+        profile = results.params.profile
+        raise MissingArtefactError(
+            f"no training metrics of profile {profile}: run notebooks/03_rl_training.ipynb first "
+            f"(or make reproduce PROFILE={profile})"
+        )
+    return results.metrics

@@ -1,0 +1,235 @@
+"""Tables, claims and figures from the records of a small simulated profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from attempt_frames import METHODS, simulate, write_runs
+
+from cppo_lib import claims, plots, render, store, tables
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.errors import CPPOError, MissingArtefactError
+from cppo_lib.parameters import PaperTables
+from cppo_lib.results import Results, load_results
+from cppo_lib.stats import pass_at_k
+
+
+def params(**changes: object) -> PaperTables:
+    values = {"profile": "test", "benchmark": "crossroads", "split": "test", "seeds": 1}
+    values |= {"resamples": 200, "figures_dir": "", "seed": 0}
+    return PaperTables(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """Two seeds of six methods on 48 problems; the runs folder stays in place for the module."""
+    runs = tmp_path_factory.mktemp("series") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CPPO_RUNS", str(runs))
+        write_runs(runs, seeds=(0, 1), problems=48)
+        yield load_results(params(seeds=2))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_results_are_in_the_order_of_the_story(two_seeds: Results) -> None:
+    assert two_seeds.methods == METHODS
+    assert two_seeds.arms == ["grpo", "pkpo", "cppo"]
+    assert (two_seeds.k, two_seeds.baseline) == (4, "pkpo")
+    assert two_seeds.scores["cppo"].shape == (2, 48)
+    assert "48 problems, 4 x K=4 attempts on each, seeds 0, 1" in two_seeds.setting()
+
+
+def test_only_the_seeds_asked_for_are_read(two_seeds: Results) -> None:
+    one = load_results(params(seeds=1))
+    assert set(one.attempts["seed"]) == {0} and set(one.metrics["seed"]) == {0}
+    assert "seed 0" in one.setting()
+
+
+def test_missing_inputs_name_their_notebook(runs: Path) -> None:
+    with pytest.raises(MissingArtefactError, match=r"04_evaluation\.ipynb"):
+        load_results(params())
+    write_runs(runs, problems=2)
+    with pytest.raises(MissingArtefactError, match=r"cppo\.s1\.parquet is missing.*04_evaluation"):
+        load_results(params(seeds=2))
+    (runs / "test" / "01_data_prep" / "crossroads" / "ceilings.json").unlink()
+    with pytest.raises(MissingArtefactError, match=r"01_data_prep\.ipynb"):
+        load_results(params())
+
+
+def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) -> None:
+    """Two untrained methods on humaneval: tables, the headline and the claims still work."""
+    folder = runs / "test" / "04_evaluation"
+    for method in ("direct", "plan_then_solve"):
+        frame = simulate(method, problems=6).assign(benchmark="humaneval", program_method=None)
+        store.write_parquet(folder / f"humaneval.test.{method}.s0.parquet", frame)
+    results = load_results(params(benchmark="humaneval"))
+    main = tables.main_table(results)
+    assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]
+    assert "minus Direct sampling" in main.shown
+    for table in tables.all_tables(results):
+        assert len(render.write_table(table, tmp_path, results)) == 4
+    assert len(plots.write_figure("fig3_pass_at_k", tmp_path, results)) == 3
+    assert claims.claims(results) == []
+    with pytest.raises(MissingArtefactError, match=r"03_rl_training\.ipynb"):
+        plots.fig2_training(results)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def test_main_table_holds_the_scores_of_the_records(two_seeds: Results) -> None:
+    table = tables.main_table(two_seeds)
+    rows = table.numbers.set_index("method")
+    for method in METHODS:
+        assert rows.loc[method, "pass@4"] == pytest.approx(pass_at_k(two_seeds.of(method)))
+        assert rows.loc[method, "low"] <= rows.loc[method, "pass@4"] <= rows.loc[method, "high"]
+    assert rows.loc["cppo", "difference"] == pytest.approx(
+        rows.loc["cppo", "pass@4"] - rows.loc["pkpo", "pass@4"]
+    )
+    assert pd.isna(rows.loc["pkpo", "difference"])
+    assert (rows["p_holm"] >= rows["p"])[rows["p"].notna()].all()
+    assert rows.loc["closed_form.coordinated", "pass@4"] == crossroads.ceilings(4)["coordinated"]
+    assert list(table.shown["Method"][-2:]) == [
+        "Independent ceiling, closed form",
+        "Coordinated ceiling, closed form",
+    ]
+
+
+def test_budget_table_counts_what_a_problem_costs(two_seeds: Results) -> None:
+    rows = tables.budget_table(two_seeds).numbers.set_index("method")
+    assert (rows["programs"] == 4).all()
+    assert rows.loc["cppo", "planner_tokens"] == 21 and rows.loc["pkpo", "planner_tokens"] == 0
+    assert rows.loc["cppo", "solver_tokens"] == 4 * 17
+    assert rows.loc["cppo", "wall_s"] == pytest.approx(4 * (0.02 + 0.05))
+    assert rows.loc["cppo", "train_programs"] == 30 * 128
+    assert rows.loc["cppo", "train_tokens"] == 30 * 2000
+    assert pd.isna(rows.loc["direct", "train_programs"])
+
+
+def test_diversity_table_decomposes_the_score(two_seeds: Results) -> None:
+    rows = tables.diversity_table(two_seeds).numbers.set_index("method")
+    for method in METHODS:
+        total = rows.loc[method, ["skill", "heterogeneity", "correlation"]].sum()
+        assert total == pytest.approx(pass_at_k(two_seeds.of(method)))
+    assert rows.loc["cppo", "distinct_methods"] > rows.loc["pkpo", "distinct_methods"]
+    assert pd.isna(rows.loc["direct", "duplicate_rate"])
+
+
+def test_diversity_table_leaves_out_what_few_tuples_cannot_tell(runs: Path) -> None:
+    write_runs(runs, problems=3, tuples=2)
+    table = tables.diversity_table(load_results(params()))
+    row = table.shown.set_index("Method").loc["CPPO"]
+    assert row["skill"] == "–" and row["methods"] != "–"
+
+
+def test_verdict_table_sums_to_one(two_seeds: Results) -> None:
+    rows = tables.verdict_table(two_seeds).numbers.set_index("method")
+    assert rows.sum(axis=1).to_numpy() == pytest.approx(1)
+    passed = two_seeds.attempts.groupby("method")["passed"].mean()
+    assert rows["AC"].to_dict() == pytest.approx(passed.to_dict())
+
+
+def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) -> None:
+    for table in tables.all_tables(two_seeds):
+        paths = render.write_table(table, tmp_path, two_seeds)
+        assert [path.suffix for path in paths] == [".csv", ".md", ".tex", ".json"]
+    numbers = pd.read_csv(tmp_path / "T1_main.csv").set_index("method")
+    assert numbers.loc["cppo", "pass@4"] == pytest.approx(pass_at_k(two_seeds.of("cppo")))
+    latex = (tmp_path / "T1_main.tex").read_text()
+    assert r"\toprule" in latex and r"95 \% interval" in latex and "label{tab:T1_main}" in latex
+    record = json.loads((tmp_path / "T1_main.json").read_text())
+    assert record["seeds"] == [0, 1] and record["parameters"]["resamples"] == 200
+    assert record["command"] == "make reproduce PROFILE=test"
+    sources = {Path(path).name: digest for path, digest in record["sources"].items()}
+    assert "ceilings.json" in sources and len(sources["crossroads.test.cppo.s0.parquet"]) == 64
+
+
+def test_tables_depend_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:
+    table = tables.main_table(two_seeds)
+    first = [p.read_bytes() for p in render.write_table(table, tmp_path, two_seeds)]
+    again = tables.main_table(load_results(params(seeds=2)))
+    assert [p.read_bytes() for p in render.write_table(again, tmp_path, two_seeds)] == first
+
+
+# --- claims and README --------------------------------------------------------------------------
+
+
+def test_claims_hold_for_methods_made_to_show_them(two_seeds: Results) -> None:
+    found = {claim.text: claim for claim in claims.claims(two_seeds)}
+    assert len(found) == 7
+    assert found["CPPO is above the independent ceiling"].holds
+    assert "against 0.609" in found["CPPO is above the independent ceiling"].evidence
+    assert str(found["CPPO is above PKPO"]).startswith("[x] CPPO is above PKPO: difference +0.")
+
+
+def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
+    """GRPO's records under CPPO's name: below the ceiling, below PKPO."""
+    others = two_seeds.attempts[two_seeds.attempts["method"] != "cppo"]
+    renamed = two_seeds.of("grpo").assign(method="cppo")
+    worse = Results(
+        two_seeds.params,
+        pd.concat([others, renamed], ignore_index=True),
+        two_seeds.metrics,
+        two_seeds.ceilings,
+        two_seeds.sources,
+    )
+    found = {claim.text: claim.holds for claim in claims.claims(worse)}
+    assert not found["CPPO is above the independent ceiling"]
+    assert not found["CPPO reaches 85% of the coordinated ceiling"]
+    assert not found["CPPO is above PKPO"]
+    assert found["PKPO is above GRPO"]
+
+
+def test_readme_block_replaces_what_is_between_the_markers(
+    two_seeds: Results, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n")
+    figure = tmp_path / "figures" / "fig1_headline.png"
+    main = tables.main_table(two_seeds)
+    block = claims.readme_block(main, claims.claims(two_seeds), figure, readme=readme)
+    assert claims.update_readme(readme, block)
+    text = readme.read_text()
+    assert text.startswith(f"# Title\n\n{claims.BEGIN}\n![pass@4 under 4 verified attempts]")
+    assert "(figures/fig1_headline.png)" in text and "| CPPO " in text and "- [x] CPPO" in text
+    assert text.endswith(f"{claims.END}\n\nMore.\n") and "old" not in text
+    assert not claims.update_readme(readme, block)
+    readme.write_text("# No markers\n")
+    with pytest.raises(CPPOError, match="needs the lines"):
+        claims.update_readme(readme, block)
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(plots.FIGURES))
+def test_figures_are_written_twice_the_same(name: str, two_seeds: Results, tmp_path: Path) -> None:
+    paths = plots.write_figure(name, tmp_path, two_seeds)
+    assert [path.suffix for path in paths] == [".png", ".pdf", ".json"]
+    first = [path.read_bytes() for path in paths]
+    assert first[0][1:4] == b"PNG" and first[1].startswith(b"%PDF") and len(first[0]) < 150_000
+    assert b"CreationDate" not in first[1] and b"Matplotlib" not in first[0]
+    assert [p.read_bytes() for p in plots.write_figure(name, tmp_path, two_seeds)] == first
+    assert json.loads(first[2])["caption"].startswith("crossroads (test split")
+
+
+def test_headline_draws_the_numbers_of_the_table(two_seeds: Results) -> None:
+    axes = plots.fig1_headline(two_seeds).axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    assert f"{pass_at_k(two_seeds.of('cppo')):.2f}" in shown
+    assert "coordinated\nceiling 0.88" in shown
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels[0] == "Direct sampling" and labels[-1] == "CPPO"
+
+
+def test_training_curves_leave_out_what_an_arm_has_not(two_seeds: Results) -> None:
+    """Direct arms have no gate: two thin lines and a thick one per arm that has the metric."""
+    outcome, gate = plots.fig2_training(two_seeds).axes[:2]
+    assert len(outcome.lines) == 3 * 3 + 2  # and both ceilings
+    assert len(gate.lines) == 3
