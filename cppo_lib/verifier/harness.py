@@ -1,11 +1,15 @@
-"""What happens inside a test process: compile, run, report. Standard library only; the zygote loads it.
+"""What happens inside a test process: compile, run, report. Standard library only; the zygote loads
+it.
 
-Nothing here can decide that a program passed. A `stdio` program leaves bytes on its standard output, a `call` program
-leaves a value, and both are judged elsewhere. In `assert` mode two processes talk over a pair of pipes: `serve` runs the
-program and answers calls, `check` runs the trusted test against a proxy and never executes a byte of the program.
+Nothing here can decide that a program passed. A `stdio` program leaves bytes on its standard
+output, a `call` program leaves a value, and both are judged elsewhere. In `assert` mode two
+processes talk over a pair of pipes: `serve` runs the program and answers calls, `check` runs the
+trusted test against a proxy and never executes a byte of the program.
 
-A report is one letter and a text in a memory file. R: started, C: does not compile, E: uncaught exception,
-V: value (tagged JSON), O: value too large; from `check` alone, P: passed, A: assertion failed, X: the program raised, G: the program is gone,
+A report is one letter and a text in a memory file. R: started, C: does not compile, E: uncaught
+exception,
+V: value (tagged JSON), O: value too large; from `check` alone, P: passed, A: assertion failed, X:
+the program raised, G: the program is gone,
 B: its answer could not be used, D: the test itself is broken.
 """
 
@@ -22,87 +26,11 @@ import sys
 import types
 from typing import Any, NoReturn
 
-VALUE_LIMIT = 8 << 20
-"""Largest encoded argument list or value, in bytes."""
+from cppo_lib.verifier.values import VALUE_LIMIT, decode, encode
+
 SETUP_FAILED = 121
-"""Exit status of a test process that could not be isolated: an internal error, never a verdict on the program."""
+"""Exit status of a test process that could not be isolated: never a verdict on the program."""
 _TEXT_LIMIT = 2000
-_BIG_INT = 1 << 63
-_CONTAINERS: tuple[tuple[type, str], ...] = ((tuple, "t"), (set, "s"), (frozenset, "f"))
-
-
-class Opaque:
-    """Stands for a value that has no plain form; equal to nothing."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def __eq__(self, other: object) -> bool:
-        return False
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<{self.kind}>"
-
-
-def encode(value: Any) -> Any:
-    """Tagged JSON form of a value: plain scalars and lists as they are, everything else as a one-key object."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        number = int(value)
-        return number if -_BIG_INT < number < _BIG_INT else {"i": hex(number)}
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, list):
-        return [encode(item) for item in value]
-    if isinstance(value, dict):
-        return {"d": [[encode(key), encode(item)] for key, item in value.items()]}
-    for kind, tag in _CONTAINERS:
-        if isinstance(value, kind):
-            return {tag: [encode(item) for item in value]}
-    if isinstance(value, complex):
-        return {"c": [value.real, value.imag]}
-    if isinstance(value, bytes | bytearray):
-        return {"b": bytes(value).hex()}
-    if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return encode(value.item())
-    return {"o": type(value).__name__}
-
-
-def decode(data: Any) -> Any:
-    """Inverse of `encode`; builds built-in values only. Raises ValueError, TypeError or KeyError on anything else."""
-    if isinstance(data, list):
-        return [decode(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    ((tag, body),) = data.items()
-    match tag:
-        case "t":
-            return tuple(decode(item) for item in body)
-        case "s":
-            return {decode(item) for item in body}
-        case "f":
-            return frozenset(decode(item) for item in body)
-        case "d":
-            return {decode(key): decode(item) for key, item in body}
-        case "i":
-            return int(body, 16)
-        case "c":
-            return complex(*body)
-        case "b":
-            return bytes.fromhex(body)
-        case "o":
-            return Opaque(str(body))
-    raise ValueError(f"unknown tag {tag!r}")
-
-
-def read_all(fd: int) -> bytes:
-    """Whole content of a memory file, wherever its offset is."""
-    return os.pread(fd, os.fstat(fd).st_size, 0) if os.fstat(fd).st_size else b""
 
 
 def _report(fd: int, letter: str, text: str = "") -> None:
@@ -111,7 +39,7 @@ def _report(fd: int, letter: str, text: str = "") -> None:
 
 def _describe(error: BaseException) -> str:
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException:
         text = type(error).__name__
     line, frame = None, error.__traceback__
@@ -134,16 +62,21 @@ def open_streams() -> None:
 def namespace(prelude: dict[str, Any]) -> types.ModuleType:
     """The built-in names of a program: Python's own and the prelude's.
 
-    The prelude sits here and not among the globals because copying its 700 names would cost each fork half a millisecond.
+    The prelude sits here and not among the globals because copying its 700 names would cost each
+    fork half a millisecond.
     """
     module = types.ModuleType("builtins")
     vars(module).update({**vars(builtins), **prelude})
-    vars(module).update((name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude)
+    vars(module).update(
+        (name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude
+    )
     return module
 
 
-def load(source: str, known: types.ModuleType, report: int) -> tuple[types.CodeType, dict[str, Any]]:
-    """Compile a program and prepare its `__main__`; a program that does not compile ends the process here."""
+def load(
+    source: str, known: types.ModuleType, report: int
+) -> tuple[types.CodeType, dict[str, Any]]:
+    """Compile a program and prepare its `__main__`; one that does not compile ends the process."""
     random.seed(0)
     try:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
@@ -184,7 +117,7 @@ def run(source: str, known: types.ModuleType, report: int) -> NoReturn:
 
 
 def _define(source: str, known: types.ModuleType, function: str, report: int) -> Any:
-    """Run a program's module level and return the function under test (a method of `Solution` where there is one)."""
+    """Run a program's module level; return the function under test, or the method of `Solution`."""
     code, names = load(source, known, report)
     try:
         exec(code, names)
@@ -195,7 +128,9 @@ def _define(source: str, known: types.ModuleType, function: str, report: int) ->
         _fail(report, error)
 
 
-def call(source: str, known: types.ModuleType, function: str, arguments: str, report: int) -> NoReturn:
+def call(
+    source: str, known: types.ModuleType, function: str, arguments: str, report: int
+) -> NoReturn:
     """`call` mode: call the function once with a JSON list of arguments and report the value."""
     values = json.loads(arguments)
     target = _define(source, known, function, report)
@@ -210,7 +145,7 @@ def call(source: str, known: types.ModuleType, function: str, arguments: str, re
     os._exit(0)
 
 
-# assert mode ---------------------------------------------------------------------------------------------------------
+# assert mode ---------------------------------------------------------------------------------
 class Gone(BaseException):
     """The other side of the pipes has ended."""
 
@@ -251,8 +186,10 @@ def _exactly(fd: int, size: int) -> bytes:
     return bytes(parts)
 
 
-def serve(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
-    """The program's side of `assert` mode: define the function, then answer calls until the checker hangs up."""
+def serve(
+    source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int
+) -> NoReturn:
+    """The program's side of `assert` mode: answer calls until the checker hangs up."""
     target = _define(source, known, function, report)
     try:
         while True:
@@ -271,16 +208,22 @@ def serve(source: str, known: types.ModuleType, function: str, report: int, inbo
 
 
 def _raised(name: str, text: str) -> Exception:
-    """An exception of the built-in class `name` (so that tests can expect it), marked as the program's own."""
+    """An exception of a built-in class (so that a test can expect it), marked as the program's."""
     known = getattr(builtins, name, None)
     base = known if isinstance(known, type) and issubclass(known, Exception) else Exception
-    kind = type(name, (base,), {"from_program": True, "__init__": Exception.__init__, "__str__": Exception.__str__})
+    kind = type(
+        name,
+        (base,),
+        {"from_program": True, "__init__": Exception.__init__, "__str__": Exception.__str__},
+    )
     error: Exception = kind(text)
     return error
 
 
-def check(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
-    """The trusted side of `assert` mode: run `check(candidate)` with a proxy for the program's function."""
+def check(
+    source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int
+) -> NoReturn:
+    """The trusted side of `assert` mode: run `check(candidate)` on a proxy for the function."""
 
     def candidate(*positional: Any, **named: Any) -> Any:
         _send(outbox, [encode(list(positional)), encode(named)])

@@ -1,8 +1,9 @@
-"""The parent's end of a zygote: start it, hand it work as memory files, hear how a process ended.
+"""The parent's end of the zygotes: start them, hand them work as memory files, hear how processes
+ended.
 
-The parent may hold threads, CUDA and a notebook kernel, so it never forks: it executes a fresh interpreter
-(`zygote.py`) and talks to it over a socket pair. One `Zygote` runs one job at a time; a job in `assert` mode has
-two processes.
+The parent may hold threads, CUDA and a notebook kernel, so it never forks: it executes fresh
+interpreters (`zygote.py`) and talks to each over a socket pair. A zygote runs one job at a time; a
+job in `assert` mode has two processes.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from cppo_lib.errors import IsolationError
-from cppo_lib.verifier.harness import read_all
+from cppo_lib.verifier.values import read_all
 
 START_S = 60.0
 GRACE_S = 10.0
 """How long a zygote may stay silent beyond a job's wall limit before it counts as dead."""
 _ENVIRONMENT = {
-    "PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent",
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-}  # fmt: skip
+    "PYTHONHASHSEED": "0",
+    "TZ": "UTC",
+    "LC_ALL": "C.UTF-8",
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class ZygoteDied(Exception):
-    """A zygote hung up, hung, or could not isolate a process."""
+    """A zygote hung up, hangs, or talks nonsense."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ class Outcome:
     """How one test process ended, as the kernel reports it.
 
     Attributes:
-        status: exit status, or minus the signal number.
+        id: of the job; status: exit status, or minus the signal number.
         killed: the limit it was killed for (`cpu`, `wall`, `disk`), empty if none.
-        cpu, wall: seconds; `rss`: peak resident memory in MiB.
+        cpu, wall: seconds; rss: peak resident memory in MiB.
     """
 
     id: int
@@ -57,7 +62,7 @@ class Outcome:
 def memory_file(data: bytes = b"", *, growing: bool = False) -> int:
     """A new anonymous file holding `data`, at offset 0. The caller closes it.
 
-    One that is `growing` can be written but never cut: once it holds something it stays non-empty.
+    One that is `growing` can be written but never cut: once it holds something it is never empty.
     """
     fd = os.memfd_create("cppo", os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if growing else 0))
     if growing:
@@ -70,39 +75,48 @@ def memory_file(data: bytes = b"", *, growing: bool = False) -> int:
 
 
 class Zygote:
-    """One warm interpreter. `busy_until` is the monotonic time by which it must have spoken."""
+    """One warm interpreter.
+
+    Attributes:
+        busy_until: monotonic time by which it must have reported, if it has a job.
+        mechanisms: what it said of setting up `landlock`, `seccomp` and (as root) `identity`.
+    """
 
     def __init__(self) -> None:
-        if not hasattr(os, "memfd_create") or not hasattr(socket, "AF_UNIX"):
-            raise IsolationError(
-                "the verifier needs Linux (5.13 or later, for Landlock and seccomp); on this system run it in a "
-                "Linux container or virtual machine"
-            )
+        self.busy_until = float("inf")
+        self.mechanisms: dict[str, str] = {}
         self.boxes = tempfile.mkdtemp(prefix="cppo-box-")
         self.log = memory_file()
-        self.busy_until = float("inf")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         script = str(Path(__file__).with_name("zygote.py"))
         command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", script]
-        self.control = ours
-        self.process = subprocess.Popen(
-            [*command, str(theirs.fileno()), self.boxes, str(os.getpid())],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log, env=_ENVIRONMENT, cwd="/",
-            pass_fds=[theirs.fileno()], start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, str(theirs.fileno()), self.boxes, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.log,
+                env=_ENVIRONMENT,
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
 
-    def wait_ready(self) -> dict[str, Any]:
-        """Wait for the first message: which mechanisms the kernel granted. Raises IsolationError."""
+    def wait_ready(self) -> None:
+        """Wait for the first message. Raises IsolationError."""
         self.control.settimeout(START_S)
         try:
-            return self._read()
+            self.mechanisms = self._read()["mechanisms"]
         except (OSError, ZygoteDied):
-            log = read_all(self.log).decode(errors="replace").strip().splitlines()
             raise IsolationError(
-                f"the verifier's worker did not start ({log[-1] if log else 'no message'}); check that "
-                f"{sys.executable} runs and that {tempfile.gettempdir()} is writable"
+                f"the verifier's worker did not start ({self.log_line() or 'no message'}); check "
+                f"that {sys.executable} runs and that {tempfile.gettempdir()} is writable"
             ) from None
+
+    def log_line(self) -> str:
+        """The last thing the zygote or a failing test process had to say."""
+        lines = read_all(self.log).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
     def _read(self) -> dict[str, Any]:
         data = self.control.recv(1 << 16)
@@ -111,7 +125,7 @@ class Zygote:
         return dict(json.loads(data))
 
     def spawn(self, job: dict[str, Any], fds: dict[str, int]) -> None:
-        """Start one test process; `fds` are copied, the caller keeps its own. Raises ZygoteDied."""
+        """Start one test process; the caller keeps its descriptors. Raises ZygoteDied."""
         self.busy_until = time.monotonic() + job["wall"] + GRACE_S
         message = json.dumps({**job, "fds": list(fds)}).encode()
         try:
@@ -136,3 +150,37 @@ class Zygote:
             self.process.wait()
         os.close(self.log)
         shutil.rmtree(self.boxes, ignore_errors=True)
+
+
+class Pool:
+    """`size` zygotes, started when `fill` is called."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.zygotes: list[Zygote] = []
+
+    def fill(self) -> None:
+        """Start the zygotes that are missing, side by side. Raises IsolationError."""
+        if not hasattr(os, "memfd_create"):
+            raise IsolationError(
+                "the verifier needs Linux (5.13 or later, for Landlock and seccomp); on this "
+                "system run it in a Linux container or virtual machine"
+            )
+        fresh = []
+        while len(self.zygotes) < self.size:
+            fresh.append(Zygote())
+            self.zygotes.append(fresh[-1])
+        for zygote in fresh:
+            zygote.wait_ready()
+
+    def replace(self, zygote: Zygote) -> Zygote:
+        """End a zygote and start another in its place. Raises IsolationError."""
+        self.zygotes.remove(zygote)
+        zygote.close()
+        self.fill()
+        return self.zygotes[-1]
+
+    def close(self) -> None:
+        """End all of them."""
+        while self.zygotes:
+            self.zygotes.pop().close()

@@ -1,13 +1,14 @@
-"""Which isolation layers hold on this machine, found by trying to break them from inside a test process.
+"""Which isolation layers hold on this machine, found by trying to break them from inside a test
+process.
 
 | layer | holds when |
 |---|---|
 | L0 | a test process has no descriptor but its own |
 | L1 | memory is capped and a busy loop is stopped from outside |
 | L2 | no new process can be made |
-| L3 | the process runs as a user of its own (when the suite runs as root), cannot gain privilege or signal its parent |
+| L3 | it is a user of its own (if the suite is root), gains no privilege, cannot touch its parent |
 | L4 | no socket can be opened |
-| L5 | neither the suite's files nor the root folder can be read, and nothing can be written outside the box |
+| L5 | the suite's and the system's files cannot be read, nothing is written outside the box |
 | L6 | tracing and other privileged calls are refused |
 """
 
@@ -20,14 +21,18 @@ from cppo_lib.errors import IsolationError
 REQUIRED = ("L0", "L1", "L2", "L3", "L4", "L5")
 OPT_OUT = "CPPO_ALLOW_UNSANDBOXED"
 
-_SECCOMP = "seccomp filters must be allowed (Linux 3.17 or later on x86-64 or aarch64; in a container, its default profile)"
+_SECCOMP = (
+    "seccomp filters must be allowed (Linux 3.17 or later on x86-64 or aarch64; in a container, "
+    "its default profile)"
+)
 FIXES = {
     "L0": "report this: descriptors leak into test processes",
     "L1": "resource limits must be allowed to take effect",
     "L2": _SECCOMP,
     "L3": f"run as an ordinary user, or as root with CAP_SETUID and CAP_SETGID; {_SECCOMP}",
     "L4": _SECCOMP,
-    "L5": "Landlock must be on (Linux 5.13 or later, `landlock` in the kernel's lsm= list, not masked by the container)",
+    "L5": "Landlock must be on (Linux 5.13 or later, `landlock` in the kernel's lsm= list, not "
+    "masked by a container)",
     "L6": _SECCOMP,
 }
 NAMES = {
@@ -41,7 +46,7 @@ NAMES = {
 }
 
 BUSY_LOOP = "while True: pass"
-PROGRAM = '''
+PROGRAM = """
 import ctypes, json, os, resource, socket
 
 def refused(action, *arguments):
@@ -64,17 +69,19 @@ secret, privileged = input(), input() == "root"
 memory = resource.getrlimit(resource.RLIMIT_AS)[0]
 libc = ctypes.CDLL(None, use_errno=True)
 sockets = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK]
+files = [refused(os.listdir, "/"), refused(open, secret), refused(open, "/etc/passwd"),
+         refused(open, "/tmp/cppo-probe", "w"), not refused(open, "in-the-box", "w")]
+parent = os.getppid()
+identity = [refused(os.kill, parent, 0), refused(os.setuid, 0),
+            refused(open, f"/proc/{parent}/mem"), libc.prctl(39, 0, 0, 0, 0) == 1, not (privileged and os.geteuid() == 0)]
 holds = {
     "L0": own_descriptors_only(),
     "L1": memory != resource.RLIM_INFINITY and refused(bytearray, memory),
+    "L3": all(identity),
     "L4": all(refused(socket.socket, family) for family in sockets),
-    "L5": all([refused(os.listdir, "/"), refused(open, secret), refused(open, "/tmp/cppo-probe", "w"),
-               refused(open, "/etc/passwd"), not refused(open, "in-the-box", "w")]),
+    "L5": all(files),
     "L6": libc.ptrace(0, 0, 0, 0) == -1,
 }
-parent = os.getppid()
-holds["L3"] = (refused(os.kill, parent, 0) and refused(os.setuid, 0) and libc.prctl(39, 0, 0, 0, 0) == 1
-               and not (privileged and os.geteuid() == 0) and refused(open, f"/proc/{parent}/mem"))
 try:
     child = os.fork()
 except OSError:
@@ -85,11 +92,17 @@ else:
     os.waitpid(child, 0)
     holds["L2"] = False
 print(json.dumps(holds))
-'''
+"""
 
 
-def layer_map(holds: dict[str, bool], allow_missing: bool) -> dict[str, str]:
-    """What every result says about its isolation: `on`, or `MISSING`.
+def layer_map(
+    holds: dict[str, bool], mechanisms: dict[str, str], allow_missing: bool
+) -> dict[str, str]:
+    """What every result says about its isolation: `on` or `MISSING` for each layer.
+
+    Args:
+        holds: findings of the probe; `mechanisms`: what the zygote said of setting each one up.
+        allow_missing: the user's explicit opt-out, noted in the map where it was needed.
 
     Raises:
         IsolationError: a required layer is missing and `allow_missing` is False.
@@ -97,11 +110,14 @@ def layer_map(holds: dict[str, bool], allow_missing: bool) -> dict[str, str]:
     layers = {name: "on" if holds.get(name) else "MISSING" for name in NAMES}
     missing = [name for name in REQUIRED if layers[name] != "on"]
     if missing and not allow_missing:
-        first = missing[0]
+        first, rest = missing[0], ", ".join(missing[1:])
+        said = [f"{name}: {text}" for name, text in mechanisms.items() if text != "ok"]
         raise IsolationError(
             f"isolation layer {first} ({NAMES[first]}) does not hold"
-            + (f", nor do {', '.join(missing[1:])}" if missing[1:] else "")
-            + f": {FIXES[first]}; or set {OPT_OUT}=1 to run model-written code without it, at your own risk"
+            + (f", nor does {rest}" if rest else "")
+            + (f" ({'; '.join(said)})" if said else "")
+            + f"; {FIXES[first]}; or set {OPT_OUT}=1 to run model-written code without it, "
+            "at your own risk"
         )
     if missing:
         layers["opt-out"] = f"{OPT_OUT}=1"
@@ -109,8 +125,5 @@ def layer_map(holds: dict[str, bool], allow_missing: bool) -> dict[str, str]:
 
 
 def parse(output: str) -> dict[str, bool]:
-    """The probe program's findings, empty when it did not get to print them."""
-    try:
-        return dict(json.loads(output))
-    except ValueError:
-        return {}
+    """The probe program's findings: layer name to whether it holds."""
+    return dict(json.loads(output))

@@ -1,15 +1,17 @@
-"""The decision table: from what the kernel and the captured bytes say to a verdict. Pure functions, first match wins.
+"""The decision table: from what the kernel and the captured bytes say to a verdict. Pure functions,
+first match wins.
 
 | what is known | verdict |
 |---|---|
-| the process ended before the program started | CE (it did not compile), or IE (it could not be isolated) |
+| it ended before the program started | CE (does not compile), or IE (could not be isolated) |
 | killed for CPU or wall time, SIGXCPU, or more CPU than the limit even with status 0 | TLE |
 | too many files or too much output | OLE |
 | uncaught MemoryError | MLE |
 | any other signal or non-zero status | RE |
 | comparator | AC or WA |
 
-A report's letters are explained in `harness`. A program can overwrite its own report, which changes the wording of a
+A report's letters are explained in `harness`. A program can overwrite its own report, which changes
+the wording of a
 failure at most: AC needs status 0 and an answer that the comparator accepts.
 """
 
@@ -21,16 +23,17 @@ from typing import NamedTuple
 
 from cppo_lib.problems import Problem, Test
 from cppo_lib.verifier import compare
-from cppo_lib.verifier.harness import SETUP_FAILED, decode
+from cppo_lib.verifier.harness import SETUP_FAILED
 from cppo_lib.verifier.isolation import FILE_LIMIT
 from cppo_lib.verifier.pool import Outcome
+from cppo_lib.verifier.values import decode
 
 OVERTIME = 1.5
-"""A process is killed at this multiple of its CPU limit, so that a near miss can be told from a runaway."""
+"""A process is killed at this multiple of its CPU limit: a runaway is told from a near miss."""
 
 
 class Finding(NamedTuple):
-    """Verdict of one test, with the reason in words. `firm` is False for a time-out that load could explain."""
+    """Verdict of one test and the reason; not `firm`: a time-out that load could explain."""
 
     verdict: str
     reason: str = ""
@@ -48,7 +51,11 @@ def _split(report: bytes) -> tuple[str, str]:
 
 
 def _time_out(outcome: Outcome, limit: float) -> Finding | None:
-    if outcome.killed in ("cpu", "wall") or outcome.status == -signal.SIGXCPU or outcome.cpu > limit:
+    if (
+        outcome.killed in ("cpu", "wall")
+        or outcome.status == -signal.SIGXCPU
+        or outcome.cpu > limit
+    ):
         what = "wall time" if outcome.killed == "wall" else "CPU time"
         return Finding("TLE", f"{what} limit exceeded", firm=outcome.cpu >= OVERTIME * limit)
     return None
@@ -88,7 +95,9 @@ def stdio(problem: Problem, test: Test, outcome: Outcome, report: bytes, output:
         return Finding("OLE", "output limit exceeded")
     if early:
         return early
-    same = compare.STDIO[problem.comparator](output.decode("utf-8", "surrogateescape"), test.expected)
+    same = compare.STDIO[problem.comparator](
+        output.decode("utf-8", "surrogateescape"), test.expected
+    )
     return Finding("AC") if same else Finding("WA", "wrong output")
 
 
@@ -107,8 +116,10 @@ def call(problem: Problem, test: Test, outcome: Outcome, report: bytes) -> Findi
     return Finding("AC") if same else Finding("WA", "wrong value")
 
 
-def checked(problem: Problem, program: tuple[Outcome, bytes], check: tuple[Outcome, bytes]) -> Finding:
-    """Verdict of an `assert` test from its two processes; only the checker's word can make it AC."""
+def checked(
+    problem: Problem, program: tuple[Outcome, bytes], check: tuple[Outcome, bytes]
+) -> Finding:
+    """Verdict of an `assert` test from its two processes; only the checker can make it AC."""
     early = ended(*program, problem.cpu_limit_s)
     if early:
         return early
