@@ -2,25 +2,28 @@
 
 A run of crossroads is right when GRPO collapses, PKPO climbs to the independent ceiling and no
 further, and CPPO crosses it on its way to the coordinated ceiling. `claims` says which of these
-hold, with intervals; `readme_block` renders the results between the markers of the README, so that
-no number there is typed by hand.
+hold, with intervals. No number in the README is typed by hand: what stands between its markers is
+put there from the files that 05_paper_tables and 06_figures wrote.
+
+    python -m cppo_lib.claims            # from figures/ into README.md
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cppo_lib import render, store
 from cppo_lib.errors import CPPOError
-from cppo_lib.render import Table
 from cppo_lib.results import Results, label
 from cppo_lib.stats import Difference, Interval, bootstrap_interval
-from cppo_lib.tables import difference
+from cppo_lib.tables import difference, draws
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+CLAIMS = "claims.md"
 NEAR_CEILING = 0.08  # PKPO ends within this of the independent ceiling
 SHARE_OF_CEILING = 0.85  # CPPO reaches this share of the coordinated ceiling
 
@@ -99,8 +102,7 @@ def _higher(results: Results, a: str, b: str) -> Claim | None:
 
 
 def _interval(results: Results, method: str) -> Interval:
-    draws = {"resamples": results.params.resamples, "seed": results.params.seed}
-    return bootstrap_interval(results.scores[method], **draws)
+    return bootstrap_interval(results.scores[method], **draws(results))
 
 
 def _text(interval: Interval) -> str:
@@ -116,18 +118,23 @@ def _p(gap: Difference) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def readme_block(main: Table, found: Sequence[Claim], figure: Path, *, readme: Path) -> str:
-    """The README's results: headline figure, main table, claims.
+def write_claims(found: Sequence[Claim], folder: Path) -> Path:
+    """Write `claims.md`, a list with a tick before each claim that holds."""
+    return store.write_text(folder / CLAIMS, "".join(f"- {claim}\n" for claim in found))
 
-    Args:
-        main: T1.
-        found: what `claims` returned.
-        figure: the headline figure; linked relative to `readme`.
+
+def readme_block(folder: Path, *, readme: Path) -> str:
+    """The README's results from the files in `folder`: headline figure, main table, claims.
+
+    Raises:
+        MissingArtefactError: the folder lacks one of them.
     """
+    figure = store.require(folder / "fig1_headline.png", notebook="06_figures")
+    table = store.require(folder / "T1_main.md", notebook="05_paper_tables")
+    found = store.require(folder / CLAIMS, notebook="05_paper_tables")
     link = os.path.relpath(figure, readme.parent).replace(os.sep, "/")
-    lines = [f"![{main.title}]({link})", "", main.markdown(), "", main.caption, ""]
-    lines += [f"- {claim}" for claim in found]
-    return "\n".join(lines).rstrip() + "\n"
+    texts = [path.read_text(encoding="utf-8") for path in (table, found)]
+    return "\n".join([f"![Headline: pass@K of each method and both ceilings]({link})\n", *texts])
 
 
 def update_readme(readme: Path, block: str) -> bool:
@@ -148,3 +155,19 @@ def update_readme(readme: Path, block: str) -> bool:
         return False
     store.write_text(readme, new)
     return True
+
+
+def main() -> int:
+    """Bring the README's results up to date with `figures/`."""
+    readme, folder = store.root() / "README.md", store.root() / "figures"
+    try:
+        changed = update_readme(readme, readme_block(folder, readme=readme))
+    except CPPOError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{store.show(readme)}: {'updated' if changed else 'up to date'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

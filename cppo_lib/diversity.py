@@ -159,6 +159,21 @@ def diversity_summary(attempts: pd.DataFrame) -> dict[str, float]:
     return {**{str(k): float(v) for k, v in summary.rename(renamed).items()}, **pooled}
 
 
+def method_coverage(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Which methods do tuples try? Share of tuples (or blocks of K) with an attempt at each.
+
+    Returns:
+        One row per group of problems and method that any program of it implements; columns group,
+        program_method, coverage. Empty where nobody judged methods.
+    """
+    check_attempts(attempts)
+    named = attempts[attempts["program_method"].notna()]
+    tuples = attempts.groupby("group")[KEY[:3]].apply(lambda keys: len(keys.drop_duplicates()))
+    tried = named.drop_duplicates([*KEY[:3], "program_method"])
+    counts = tried.groupby(["group", "program_method"]).size().rename("coverage").reset_index()
+    return counts.assign(coverage=counts["coverage"] / counts["group"].map(tuples))
+
+
 # --- coordination -------------------------------------------------------------------------------
 
 

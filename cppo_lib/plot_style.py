@@ -100,9 +100,9 @@ def big(axes: Axes, x: float, y: float, method: str) -> None:
               ls="none", label=label(method))  # fmt: skip
 
 
-def method_axis(axes: Axes, methods: Sequence[str]) -> None:
+def method_axis(axes: Axes, methods: Sequence[str], *, named: bool = True) -> None:
     """One row per method on the y axis, the first on top."""
-    axes.set_yticks(range(len(methods)), [label(method) for method in methods])
+    axes.set_yticks(range(len(methods)), [label(method) if named else "" for method in methods])
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)

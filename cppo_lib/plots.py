@@ -6,6 +6,7 @@
     fig4_diversity   breadth of the attempts against success
     fig5_terms       the coordination decomposition
     fig6_verdicts    verdicts of the attempts
+    fig7_coverage    which methods the attempts try (crossroads)
 
 Each is a function of `Results`; `FIGURES` lists them with their captions.
 """
@@ -40,7 +41,7 @@ from cppo_lib.plot_style import (
 from cppo_lib.render import sidecar
 from cppo_lib.results import Results, label, require_training
 from cppo_lib.stats import bootstrap_interval, score_table
-from cppo_lib.tables import VERDICTS, enough_tuples
+from cppo_lib.tables import VERDICTS, coverage_table, draws, enough_tuples
 
 # --- figures ------------------------------------------------------------------------------------
 
@@ -50,9 +51,7 @@ def fig1_headline(results: Results) -> Figure:
     with canvas(1, 1, COLUMN, 0.7 + 0.33 * len(results.methods)) as (figure, (axes,)):
         for row, method in enumerate(results.methods):
             scores = results.scores[method]
-            mean = bootstrap_interval(
-                scores, resamples=results.params.resamples, seed=results.params.seed
-            )
+            mean = bootstrap_interval(scores, **draws(results))
             style = look(method)
             axes.plot([mean.low, mean.high], [row, row], color=style.color, lw=2.5, zorder=2)
             big(axes, mean.estimate, row, method)
@@ -137,21 +136,22 @@ def fig4_diversity(results: Results) -> Figure:
 
 def fig5_terms(results: Results) -> Figure:
     """skill + heterogeneity + correlation = pass@K, one panel each, with intervals."""
-    methods = [method for method in results.methods if enough_tuples(results.of(method))]
-    tables = {method: decomposition(results.of(method)) for method in methods}
     titles = ["skill", "+ heterogeneity", "+ correlation", f"= pass@{results.k}"]
-    with canvas(1, 4, PAGE, 0.9 + 0.26 * len(methods), sharex=True) as (figure, grid):
-        for axes, term, title in zip(grid, (*TERMS, "observed"), titles, strict=True):
-            for row, method in enumerate(methods):
-                scores = tables[method][term].unstack("problem_id")
-                mean = bootstrap_interval(
-                    scores, resamples=results.params.resamples, seed=results.params.seed
-                )
+    height = 0.9 + 0.26 * len(results.methods)
+    with canvas(1, 4, PAGE, height, sharex=True) as (figure, grid):
+        for row, method in enumerate(results.methods):
+            if not enough_tuples(results.of(method)):
+                grid[0].text(0.02, row, f"needs {results.k} tuples", va="center", fontsize=7)
+                continue
+            terms = decomposition(results.of(method))
+            for axes, term in zip(grid, (*TERMS, "observed"), strict=True):
+                mean = bootstrap_interval(terms[term].unstack("problem_id"), **draws(results))
                 axes.barh(row, mean.estimate, color=look(method).color, height=0.65)
                 axes.plot([mean.low, mean.high], [row, row], color="k", lw=1)
+        for axes, title in zip(grid, titles, strict=True):
             axes.axvline(0, color="k", lw=0.8)
             axes.set_title(title, loc="left")
-            method_axis(axes, methods if axes is grid[0] else [""] * len(methods))
+            method_axis(axes, results.methods, named=axes is grid[0])
             axes.locator_params(axis="x", nbins=4)
     return figure
 
@@ -174,6 +174,24 @@ def fig6_verdicts(results: Results) -> Figure:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of attempts")
         figure.legend(loc="outside upper center", ncols=len(present))
+    return figure
+
+
+def fig7_coverage(results: Results) -> Figure:
+    """Share of tuples that try a method, over the method's rank by p; p as bars."""
+    table = coverage_table(results).numbers
+    with canvas(1, 1, COLUMN, 3.2) as (figure, (axes,)):
+        axes.bar(
+            table["rank"], table["p"], color="0.85", ec="0.4", lw=0.5, label="p, how often right"
+        )
+        for method in results.methods:
+            style = look(method)
+            line = {"ls": style.line, "color": style.color, "label": label(method)}
+            axes.plot(table["rank"], table[method], style.marker, ms=5, **line)
+        axes.set_xlabel("rank of the method by p")
+        axes.set_ylabel(f"share of tuples of {results.k} that try it")
+        axes.set_ylim(0, 1.02)
+        figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -236,6 +254,11 @@ FIGURES = {
         "failures that avoid each other; 95 % bootstrap intervals. I.i.d. methods have skill only.",
     ),
     "fig6_verdicts": Drawn(fig6_verdicts, "Verdicts of the attempts."),
+    "fig7_coverage": Drawn(
+        fig7_coverage,
+        "Which methods are tried: share of tuples (blocks of K i.i.d. attempts) with a program of "
+        "the method that is right most often, second most often, and so on; bars are how often.",
+    ),
 }
 
 

@@ -1,8 +1,8 @@
 """What the reporting notebooks read: attempt records, training metrics and ceilings of a profile.
 
 Everything in a table or figure is computed from the `Results` of one profile, benchmark and split.
-Methods are found by looking at which records exist, and come in the order of the paper's story;
-a method that has records of some seeds but not of all that were asked for is an error.
+Methods are found by looking at which records exist, and come in the order of the paper's story.
+A method has records of one seed (nothing was trained) or of all; of some is an error.
 """
 
 from __future__ import annotations
@@ -140,20 +140,22 @@ def load_results(params: Report) -> Results:
 
 def _record_files(params: Report, folder: Path) -> list[Path]:
     prefix = f"{params.benchmark}.{params.split}."
-    names = {path.name for path in folder.glob(f"{prefix}*.parquet")}
-    wanted = {f"s{seed}" for seed in range(params.seeds)}
-    methods = {method for method, seed in map(_method_and_seed, names) if seed in wanted}
-    if not methods:
+    found: dict[str, set[int]] = {}
+    for path in folder.glob(f"{prefix}*.parquet"):
+        method, seed = _method_and_seed(path.name)
+        if seed < params.seeds:
+            found.setdefault(method, set()).add(seed)
+    if not found:
         store.require(folder / f"{prefix}direct.s0.parquet", notebook="04_evaluation")
-    files = [folder / f"{prefix}{method}.{s}.parquet" for method in methods for s in wanted]
-    for path in sorted(files):
-        store.require(path, notebook="04_evaluation")
-    return sorted(files)
+    # what no seed trains is evaluated once; what one seed trains, all seeds train
+    wanted = {m: seeds if len(seeds) == 1 else range(params.seeds) for m, seeds in found.items()}
+    files = [folder / f"{prefix}{m}.s{seed}.parquet" for m in sorted(found) for seed in wanted[m]]
+    return [store.require(path, notebook="04_evaluation") for path in files]
 
 
-def _method_and_seed(name: str) -> tuple[str, str]:
+def _method_and_seed(name: str) -> tuple[str, int]:
     _, _, method, seed, _ = name.split(".")
-    return method, seed
+    return method, int(seed.removeprefix("s"))
 
 
 def _run(metrics_file: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The paper's tables, computed from attempt records.
 
-T1 main results, T2 budget, T3 diversity and coordination, T4 verdicts. A table holds its numbers
-in full and as text; `cppo_lib.render` writes both.
+T1 main results, T2 budget, T3 diversity and coordination, T4 verdicts, T5 methods that are tried.
+A table holds its numbers in full and as text; `cppo_lib.render` writes both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import pandas as pd
 
 from cppo_lib import render
-from cppo_lib.diversity import TERMS, decomposition, diversity_summary
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.diversity import TERMS, decomposition, diversity_summary, method_coverage
+from cppo_lib.errors import ParameterError
 from cppo_lib.render import Table
 from cppo_lib.results import Results, label
 from cppo_lib.stats import (
@@ -82,7 +84,7 @@ def _main_numbers(results: Results) -> pd.DataFrame:
     adjusted = dict(zip(gaps, holm([gap.p_value for gap in gaps.values()]), strict=True))
     score, rows = f"pass@{results.k}", []
     for method in results.methods:
-        interval = bootstrap_interval(results.scores[method], **_draws(results))
+        interval = bootstrap_interval(results.scores[method], **draws(results))
         row = {
             "method": method,
             "kind": "coordinated" if results.of(method)["coordinated"].iloc[0] else "i.i.d.",
@@ -116,9 +118,9 @@ def differences(results: Results) -> dict[str, Difference]:
 
 def difference(results: Results, a: str, b: str) -> Difference:
     """Paired difference of two methods' pass@K, with the resamples that p-values need."""
-    draws = _draws(results)
-    draws["resamples"] *= P_PER_INTERVAL
-    return paired_difference(results.scores[a], results.scores[b], **draws)
+    settings = draws(results)
+    settings["resamples"] *= P_PER_INTERVAL
+    return paired_difference(results.scores[a], results.scores[b], **settings)
 
 
 def budget_table(results: Results) -> Table:
@@ -219,11 +221,44 @@ def verdict_table(results: Results) -> Table:
     return Table("T4_verdicts", "Verdicts of the attempts", caption, numbers, shown)
 
 
+def coverage_table(results: Results) -> Table:
+    """T5: how often a tuple tries the method that is right most often, second most often, ...
+
+    Raises:
+        ParameterError: the benchmark is not crossroads, whose p and q are known.
+    """
+    if results.params.benchmark != "crossroads":
+        raise ParameterError("which method is right how often is known for crossroads only")
+    world = pd.DataFrame(
+        {"group": c.name, "program_method": c.family.methods[m].name, "p": c.p[m], "q": c.q[m],
+         "rank": rank}
+        for c in crossroads.contexts()
+        for rank, m in enumerate(sorted(range(len(c.p)), key=lambda m: -c.p[m]), start=1)
+    )  # fmt: skip
+    world = world[world["group"].isin(results.attempts["group"])]
+    numbers = world.groupby("rank")[["p", "q"]].mean()
+    for method in results.methods:
+        tried = method_coverage(results.of(method))
+        merged = world.merge(tried, how="left", on=["group", "program_method"]).fillna(0.0)
+        numbers[method] = merged.groupby("rank")["coverage"].mean()
+    numbers = numbers.reset_index()
+    shown = pd.DataFrame({"rank by p": render.show(numbers["rank"], render.count)})
+    for name in numbers.columns[1:]:
+        shown[label(name)] = render.show(numbers[name], render.hundredths)
+    caption = (
+        f"{results.setting()}. p: how often the method is right; q: its popularity in the corpus; "
+        "then the share of tuples (blocks of K i.i.d. attempts) in which a program implements it. "
+        "Means over families and clues, whose methods are ranked by p."
+    )
+    return Table("T5_coverage", "Methods that are tried", caption, numbers, shown)
+
+
 def all_tables(results: Results) -> list[Table]:
-    """T1 to T4."""
+    """T1 to T4, which every benchmark has."""
     makers = (main_table, budget_table, diversity_table, verdict_table)
     return [make(results) for make in makers]
 
 
-def _draws(results: Results) -> dict[str, int]:
+def draws(results: Results) -> dict[str, int]:
+    """How the reports draw their intervals: arguments of `stats.bootstrap_interval`."""
     return {"resamples": results.params.resamples, "seed": results.params.seed}

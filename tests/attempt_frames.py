@@ -1,8 +1,9 @@
 """Attempt records of small simulated methods, in the schema that evaluation writes.
 
-Each problem hides one of eight methods, drawn from `P`; an attempt writes a program of some method
-and passes if it is the hidden one. Independent methods draw theirs from a popularity; coordinated
-ones take K distinct methods, more or less often the right ones.
+Problems go round the contexts of crossroads; each hides one of eight methods, drawn from `P` (ranks
+by p). An attempt writes the program of some method and passes if it is the hidden one. Independent
+methods draw theirs from a popularity; coordinated ones take K distinct methods, more or less often
+the right ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 
 from cppo_lib import store
 from cppo_lib.benchmarks import crossroads
+from cppo_lib.benchmarks.crossroads_methods import Method
 
 P = np.array([0.28, 0.24, 0.20, 0.16, 0.04, 0.03, 0.03, 0.02])
 POPULAR = np.array([0.05, 0.03, 0.10, 0.06, 0.36, 0.20, 0.12, 0.08])
@@ -24,8 +26,10 @@ COORDINATED = {"sft": 0.35, "cppo": 0.92}  # probability that a slot's method is
 METHODS = ["direct", "plan_then_solve", "sft", "grpo", "pkpo", "cppo"]
 
 
-def program_of(method: int) -> str:
-    return f"values = sorted(map(int, input().split()))\nprint(values[{method}])\n"
+def ranked_method(context: crossroads.Context, rank: int) -> Method:
+    """The context's method with the rank-th largest p, counted from 0."""
+    order = sorted(range(8), key=lambda m: -context.p[m])
+    return context.family.methods[order[rank]]
 
 
 def draw_methods(method: str, rng: np.random.Generator, k: int) -> list[int]:
@@ -58,6 +62,8 @@ def _row(
 ) -> dict[str, object]:
     planned = method in COORDINATED
     wrote = m if (number + tuple_index + slot) % 13 or not planned else right
+    context = crossroads.contexts()[number % 12]
+    named, written = ranked_method(context, m), ranked_method(context, wrote)
     return {
         "run_id": f"{method}.s{seed}",
         "profile": "test",
@@ -66,20 +72,20 @@ def _row(
         "method": method,
         "policy": f"runs/test/{method}",
         "seed": seed,
-        "problem_id": f"middle/even/{number:03d}",
-        "group": f"middle/{'even' if number % 2 else 'odd'}",
+        "problem_id": f"{context.name}/test/{number:03d}",
+        "group": context.name,
         "tuple_index": tuple_index,
         "slot": slot,
         "k": k,
         "coordinated": planned,
-        "plan": f"1. method {m}" if planned else None,
+        "plan": f"1. {named.name}" if planned else None,
         "valid": True if planned else None,
-        "strategy": f"method {m}" if planned else None,
-        "program": program_of(wrote),
+        "strategy": named.name if planned else None,
+        "program": written.program,
         "verdict": "AC" if wrote == right else ("WA", "RE", "TLE")[wrote % 3],
         "passed": wrote == right,
         "followed": wrote == m if planned else None,
-        "program_method": f"method {wrote}",
+        "program_method": written.name,
         "reason": "",
         "cached": False,
         "planner_tokens": 21 if planned and slot == 0 else 0,

@@ -104,7 +104,12 @@ def test_vendi_by_hand() -> None:
 def test_tuple_table_by_hand() -> None:
     """One tuple names a method twice and fails with programs in clusters of 2, 1 and 1."""
     rows = hand_made([[[0, 0, 0, 0], [0, 1, 0, 0]]], coordinated=True)
-    rows.loc[1, ["strategy", "program", "program_method"]] = ["Method  0!", "print(7)", "method 0"]
+    name, method = rows.loc[0, ["strategy", "program_method"]]
+    rows.loc[1, ["strategy", "program", "program_method"]] = [
+        f"{name.upper()}!",
+        "print(7)",
+        method,
+    ]
     rows.loc[0:3, "followed"] = [True, False, True, True]
     first, second = tuple_table(rows).to_dict("records")
     assert (first["passed"], second["passed"]) == (False, True)

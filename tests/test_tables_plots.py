@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from attempt_frames import METHODS, simulate, write_runs
+from attempt_frames import METHODS, ranked_method, simulate, write_runs
 
 from cppo_lib import claims, plots, render, store, tables
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.errors import CPPOError, MissingArtefactError
+from cppo_lib.diversity import method_coverage
+from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.parameters import PaperTables
 from cppo_lib.results import Results, load_results
-from cppo_lib.stats import pass_at_k
+from cppo_lib.stats import KEY, pass_at_k
 
 
 def params(**changes: object) -> PaperTables:
@@ -51,12 +52,20 @@ def test_only_the_seeds_asked_for_are_read(two_seeds: Results) -> None:
     assert "seed 0" in one.setting()
 
 
+def test_a_method_that_nothing_trained_may_have_one_seed(runs: Path) -> None:
+    write_runs(runs, seeds=(0, 1), problems=4)
+    (runs / "test" / "04_evaluation" / "crossroads.test.direct.s1.parquet").unlink()
+    numbers = tables.main_table(load_results(params(seeds=2))).numbers.set_index("method")
+    assert numbers.loc["direct", "seeds"] == 1 and numbers.loc["cppo", "seeds"] == 2
+    assert pd.notna(numbers.loc["direct", "difference_low"])
+
+
 def test_missing_inputs_name_their_notebook(runs: Path) -> None:
     with pytest.raises(MissingArtefactError, match=r"04_evaluation\.ipynb"):
         load_results(params())
-    write_runs(runs, problems=2)
+    write_runs(runs, seeds=(0, 2), problems=2)
     with pytest.raises(MissingArtefactError, match=r"cppo\.s1\.parquet is missing.*04_evaluation"):
-        load_results(params(seeds=2))
+        load_results(params(seeds=3))
     (runs / "test" / "01_data_prep" / "crossroads" / "ceilings.json").unlink()
     with pytest.raises(MissingArtefactError, match=r"01_data_prep\.ipynb"):
         load_results(params())
@@ -76,6 +85,8 @@ def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) ->
         assert len(render.write_table(table, tmp_path, results)) == 4
     assert len(plots.write_figure("fig3_pass_at_k", tmp_path, results)) == 3
     assert claims.claims(results) == []
+    with pytest.raises(ParameterError, match="crossroads only"):
+        tables.coverage_table(results)
     with pytest.raises(MissingArtefactError, match=r"03_rl_training\.ipynb"):
         plots.fig2_training(results)
 
@@ -126,6 +137,8 @@ def test_diversity_table_leaves_out_what_few_tuples_cannot_tell(runs: Path) -> N
     table = tables.diversity_table(load_results(params()))
     row = table.shown.set_index("Method").loc["CPPO"]
     assert row["skill"] == "–" and row["methods"] != "–"
+    texts = [text.get_text() for text in plots.fig5_terms(load_results(params())).axes[0].texts]
+    assert texts == ["needs 4 tuples"] * 2  # of SFT and CPPO
 
 
 def test_verdict_table_sums_to_one(two_seeds: Results) -> None:
@@ -133,6 +146,20 @@ def test_verdict_table_sums_to_one(two_seeds: Results) -> None:
     assert rows.sum(axis=1).to_numpy() == pytest.approx(1)
     passed = two_seeds.attempts.groupby("method")["passed"].mean()
     assert rows["AC"].to_dict() == pytest.approx(passed.to_dict())
+
+
+def test_coverage_table_counts_tuples_that_try_a_method(two_seeds: Results) -> None:
+    rows = tables.coverage_table(two_seeds).numbers.set_index("rank")
+    assert rows["p"].is_monotonic_decreasing and rows["p"].sum() == pytest.approx(1)
+    assert rows["q"].sum() == pytest.approx(1)
+    assert rows["grpo"].idxmax() == 1 and (rows.loc[:4, "cppo"] > 0.7).all()
+    context = crossroads.contexts()[0]
+    attempts = two_seeds.of("cppo")
+    attempts = attempts[attempts["group"] == context.name]
+    best = attempts["program_method"] == ranked_method(context, 0).name
+    by_hand = best.groupby([attempts[name] for name in KEY[:3]]).any().mean()
+    tried = method_coverage(attempts).set_index("program_method")["coverage"]
+    assert tried[ranked_method(context, 0).name] == pytest.approx(by_hand)
 
 
 def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) -> None:
@@ -189,14 +216,17 @@ def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
 def test_readme_block_replaces_what_is_between_the_markers(
     two_seeds: Results, tmp_path: Path
 ) -> None:
-    readme = tmp_path / "README.md"
+    readme, folder = tmp_path / "README.md", tmp_path / "figures"
     readme.write_text(f"# Title\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n")
-    figure = tmp_path / "figures" / "fig1_headline.png"
-    main = tables.main_table(two_seeds)
-    block = claims.readme_block(main, claims.claims(two_seeds), figure, readme=readme)
+    with pytest.raises(MissingArtefactError, match=r"06_figures\.ipynb"):
+        claims.readme_block(folder, readme=readme)
+    plots.write_figure("fig1_headline", folder, two_seeds)
+    render.write_table(tables.main_table(two_seeds), folder, two_seeds)
+    claims.write_claims(claims.claims(two_seeds), folder)
+    block = claims.readme_block(folder, readme=readme)
     assert claims.update_readme(readme, block)
     text = readme.read_text()
-    assert text.startswith(f"# Title\n\n{claims.BEGIN}\n![pass@4 under 4 verified attempts]")
+    assert text.startswith(f"# Title\n\n{claims.BEGIN}\n![Headline")
     assert "(figures/fig1_headline.png)" in text and "| CPPO " in text and "- [x] CPPO" in text
     assert text.endswith(f"{claims.END}\n\nMore.\n") and "old" not in text
     assert not claims.update_readme(readme, block)
@@ -209,14 +239,18 @@ def test_readme_block_replaces_what_is_between_the_markers(
 
 
 @pytest.mark.parametrize("name", sorted(plots.FIGURES))
-def test_figures_are_written_twice_the_same(name: str, two_seeds: Results, tmp_path: Path) -> None:
-    paths = plots.write_figure(name, tmp_path, two_seeds)
-    assert [path.suffix for path in paths] == [".png", ".pdf", ".json"]
-    first = [path.read_bytes() for path in paths]
-    assert first[0][1:4] == b"PNG" and first[1].startswith(b"%PDF") and len(first[0]) < 150_000
-    assert b"CreationDate" not in first[1] and b"Matplotlib" not in first[0]
-    assert [p.read_bytes() for p in plots.write_figure(name, tmp_path, two_seeds)] == first
-    assert json.loads(first[2])["caption"].startswith("crossroads (test split")
+def test_figures_are_written_in_three_forms(name: str, two_seeds: Results, tmp_path: Path) -> None:
+    png, pdf, record = (p.read_bytes() for p in plots.write_figure(name, tmp_path, two_seeds))
+    assert png[1:4] == b"PNG" and pdf.startswith(b"%PDF") and len(png) < 150_000
+    assert b"CreationDate" not in pdf and b"Matplotlib" not in png
+    assert json.loads(record)["caption"].startswith("crossroads (test split")
+
+
+def test_a_figure_depends_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:
+    files = plots.write_figure("fig4_diversity", tmp_path, two_seeds)
+    first = [path.read_bytes() for path in files]
+    plots.write_figure("fig4_diversity", tmp_path, load_results(params(seeds=2)))
+    assert [path.read_bytes() for path in files] == first
 
 
 def test_headline_draws_the_numbers_of_the_table(two_seeds: Results) -> None:
