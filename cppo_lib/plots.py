@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from cppo_lib import store
 from cppo_lib.diversity import TERMS, decomposition, tuple_table
@@ -100,10 +101,7 @@ def fig3_pass_at_k(results: Results) -> Figure:
     with canvas(1, 1, COLUMN, 3.2) as (figure, (axes,)):
         for method in results.methods:
             values = [float(score_table(results.of(method), k=k).to_numpy().mean()) for k in ks]
-            style = look(method)
-            axes.plot(
-                ks, values, style.marker, ls=style.line, color=style.color, label=label(method)
-            )
+            _line(axes, ks, values, method)
         for name, (title, line) in CEILINGS.items():
             values = [float(row[name]) for row in results.ceilings_by_k().values()]
             if values:
@@ -166,9 +164,7 @@ def fig6_verdicts(results: Results) -> Figure:
             widths = counts.loc[results.methods, verdict].to_numpy()
             grey, hatch = VERDICT_STYLE[verdict]
             rows = np.arange(len(widths))
-            axes.barh(
-                rows, widths, left=left, color=grey, hatch=hatch, ec="k", lw=0.5, label=verdict
-            )
+            axes.barh(rows, widths, left=left, color=grey, hatch=hatch, ec="k", lw=0.5, label=verdict)
             left += widths
         method_axis(axes, results.methods)
         axes.set_xlim(0, 1)
@@ -181,18 +177,20 @@ def fig7_coverage(results: Results) -> Figure:
     """Share of tuples that try a method, over the method's rank by p; p as bars."""
     table = coverage_table(results).numbers
     with canvas(1, 1, COLUMN, 3.2) as (figure, (axes,)):
-        axes.bar(
-            table["rank"], table["p"], color="0.85", ec="0.4", lw=0.5, label="p, how often right"
-        )
+        ranks, p = table["rank"].to_numpy(), table["p"].to_numpy()
+        axes.bar(ranks, p, color="0.85", ec="0.4", lw=0.5, label="p, how often right")
         for method in results.methods:
-            style = look(method)
-            line = {"ls": style.line, "color": style.color, "label": label(method)}
-            axes.plot(table["rank"], table[method], style.marker, ms=5, **line)
+            _line(axes, ranks, table[method].to_numpy(), method)
         axes.set_xlabel("rank of the method by p")
         axes.set_ylabel(f"share of tuples of {results.k} that try it")
         axes.set_ylim(0, 1.02)
         figure.legend(loc="outside upper center", ncols=2)
     return figure
+
+
+def _line(axes: Axes, x: ArrayLike, y: ArrayLike, method: str) -> None:
+    style = look(method)
+    axes.plot(x, y, style.marker, ls=style.line, color=style.color, ms=6, label=label(method))
 
 
 def _curve(axes: Axes, steps: pd.DataFrame, name: str, arm: str) -> None:
