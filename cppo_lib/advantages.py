@@ -32,7 +32,7 @@ from torch import Tensor
 
 from cppo_lib.errors import ParameterError
 
-SolverGrouping = Literal["problem", "slot", "tuple"]
+SolverGrouping = Literal["problem", "slot", "tuple", "method"]
 SOLVER_GROUPINGS: tuple[str, ...] = get_args(SolverGrouping)
 
 GRPO_EPS = 1e-4  # TRL's
@@ -198,6 +198,7 @@ def cppo_advantages(
     solver_rewards: Tensor,
     *,
     solver_grouping: SolverGrouping = "problem",
+    methods: Tensor | None = None,
     planner_rule: str = "grpo",
     solver_rule: str = "grpo",
     k: int = 1,
@@ -228,10 +229,25 @@ def cppo_advantages(
         solver = rule(solver_rewards.transpose(1, 2), k=k).transpose(1, 2)
     elif solver_grouping == "tuple":
         solver = rule(solver_rewards, k=k)
+    elif solver_grouping == "method" and methods is not None:
+        solver = _by_method(solver_rewards.flatten(1), methods.flatten(1), rule, k).view(
+            solver_rewards.shape
+        )
     else:
         known = ", ".join(SOLVER_GROUPINGS)
         raise ParameterError(f"unknown solver_grouping {solver_grouping!r}; known: {known}")
     return planner, solver
+
+
+def _by_method(solver_rewards: Tensor, methods: Tensor, rule: Rule, k: int) -> Tensor:
+    """Apply a rule to each set of equal methods on a problem; both tensors (P, G*K). Sets of one get 0."""
+    result = torch.zeros_like(solver_rewards)
+    for problem in range(len(methods)):
+        for method in methods[problem].unique():
+            group = methods[problem] == method
+            if group.sum() > 1:
+                result[problem, group] = rule(solver_rewards[problem, group], k=k)
+    return result
 
 
 def fold_region_weights(

@@ -38,8 +38,8 @@ Benchmark = Annotated[
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "nsr", "cppo"]
-Credit = Literal["own", "tuple", "marginal", "followed"]
-Grouping = Literal["problem", "slot", "tuple"]
+Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
+Grouping = Literal["problem", "slot", "tuple", "method"]
 Procedure = Literal["direct", "plan_then_solve", "tuple"]
 PromptStyle = Literal["brief", "instruct"]
 Split = Literal["train", "dev", "test"]
@@ -67,6 +67,7 @@ class DataPrep(Params):
     test_per_context: int = Field(ge=1, description="test problems per family and clue")
     hidden_tests: int = Field(ge=1, le=100, description="hidden tests per problem")
     corpus_per_context: int = Field(ge=1, description="pretraining examples per family and clue")
+    k: int = Field(ge=1, le=8, description="methods per tuple that the ceilings are computed for")
 
 
 class PlannerSFT(Params):
@@ -126,6 +127,7 @@ class RLTraining(Params):
     temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
 
     @model_validator(mode="after")

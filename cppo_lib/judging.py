@@ -1,0 +1,85 @@
+"""Verdicts on members: which attempts pass, and which follow their method.
+
+Whether a program follows its method is a question about behaviour. For crossroads it has an exact answer: the
+program is run by the verifier on probe inputs that separate all eight methods of the family, and it implements the
+method whose outputs it prints. Other benchmarks have no such judge, and their answer is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.benchmarks.crossroads_methods import Family
+from cppo_lib.problems import Problem, Test
+from cppo_lib.rollout import Member
+from cppo_lib.verifier import Result, Verifier
+
+PROBES = 2  # each probe separates all eight methods; the second guards against a lucky constant
+
+
+def judge_members(members: Sequence[Member], verifier: Verifier) -> list[list[Result]]:
+    """Run all attempts of all members; one list of K results per member, in slot order."""
+    pairs = [(member.problem, program) for member in members for program in member.programs]
+    results = iter(verifier.verify_many(pairs))
+    return [[next(results) for _ in member.programs] for member in members]
+
+
+def probe_problems(family: Family) -> list[Problem]:
+    """One problem per method of the family, whose tests only a program that implements it passes."""
+    rng = random.Random(f"probes/{family.name}")
+    probes = [crossroads.separating_input(family, rng) for _ in range(PROBES)]
+    problems = []
+    for number, method in enumerate(family.methods):
+        tests = tuple(Test(given + "\n", outputs[number] + "\n") for given, outputs in probes)
+        problems.append(
+            Problem(
+                f"probe/{family.name}/{method.name}",
+                "crossroads",
+                f"probe of {method.name}",
+                tests,
+                cpu_limit_s=2.0,
+                memory_mb=512,
+            )
+        )
+    return problems
+
+
+class MethodJudge:
+    """Finds out which method a crossroads program implements, remembering what it has seen.
+
+    Args:
+        verifier: runs the probes; its content cache serves other processes too.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._known: dict[tuple[str, str], str | None] = {}
+        self._probes = {context.family.name: probe_problems(context.family) for context in crossroads.contexts()}
+
+    def methods(self, members: Sequence[Member]) -> list[list[str | None]]:
+        """Per member and slot the name of the method that the program implements, None for none of the eight."""
+        asked = {(str(member.problem.meta["family"]), program) for member in members for program in member.programs}
+        self._learn(sorted(asked - self._known.keys()))
+        return [
+            [self._known[str(member.problem.meta["family"]), program] for program in member.programs]
+            for member in members
+        ]
+
+    def _learn(self, unknown: list[tuple[str, str]]) -> None:
+        pairs = [(probe, program) for family, program in unknown for probe in self._probes[family]]
+        results = iter(self._verifier.verify_many(pairs))
+        for family, program in unknown:
+            names = [probe.id.rsplit("/", 1)[1] for probe in self._probes[family]]
+            passed = [next(results).passed for _ in names]
+            self._known[family, program] = names[passed.index(True)] if any(passed) else None
+
+
+def followed(member: Member, implemented: Sequence[str | None]) -> list[bool | None]:
+    """Per slot: does the program implement the method that it was given? None where no method was given."""
+    answers: list[bool | None] = []
+    for strategy, method in zip(member.strategies, implemented, strict=True):
+        named = crossroads.method_named(crossroads.family_of(member.problem), strategy or "")
+        answers.append(None if strategy is None else named is not None and named.name == method)
+    return answers

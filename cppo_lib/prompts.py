@@ -1,0 +1,134 @@
+"""Prompts of planner and solver, and the readers of what comes back.
+
+One problem is asked in three ways: `direct` (write a program), `planner` (name K different methods) and `solver`
+(write a program that follows this method). A style fixes the wording and how a program is taken out of a completion:
+
+- `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
+- `instruct`: a chat message through the tokenizer's own template; the program is the last fenced block, extracted as
+  LiveCodeBench does (text between the last two fence lines).
+
+The wording is not stated in the abstract; it is our default.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from cppo_lib.errors import ModelError
+from cppo_lib.problems import Problem
+
+StyleName = Literal["brief", "instruct"]
+
+_WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
+_FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"
+_FENCE = "in a ```python code block."
+_NUMBERED = re.compile(r"^\s*(?:\d+\s*[.):]|[-*])\s*(?P<method>.*\S)\s*$")
+
+
+@dataclass(frozen=True)
+class ParsedTuple:
+    """What was read from a planner completion: the listed methods in order, and whether exactly K were listed."""
+
+    methods: tuple[str, ...]
+    complete: bool
+
+
+def parse_tuple(completion: str, k: int) -> ParsedTuple:
+    """Read the numbered (or bulleted) lines of a plan; other lines are ignored, markdown emphasis is dropped.
+
+    A plan with more or fewer than `k` items is incomplete; its first `k` items can still be attempted.
+    """
+    found = [match["method"] for line in completion.splitlines() if (match := _NUMBERED.match(line))]
+    methods = tuple(text for method in found if (text := method.replace("**", "").strip()))
+    return ParsedTuple(methods[:k], len(methods) == k)
+
+
+def render_tuple(methods: tuple[str, ...] | list[str]) -> str:
+    """The planner completion that lists these methods; `parse_tuple` reads it back."""
+    return "\n".join(f"{number}. {method}" for number, method in enumerate(methods, start=1))
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """Turns problems into prompt texts and completions into programs.
+
+    Args:
+        name: `brief` or `instruct`.
+        tokenizer: encodes prompts and renders the chat template of the `instruct` style. Rendering in the `brief`
+            style needs none, so that a tokenizer can be trained on rendered prompts.
+    """
+
+    name: StyleName
+    tokenizer: PreTrainedTokenizerBase | None
+
+    def direct(self, problem: Problem) -> str:
+        """The prompt for one program, with no method named."""
+        if self.name == "brief":
+            return f"{problem.statement}\nprogram:\n"
+        return self._chat(f"Solve this programming problem.\n\n{problem.statement}\n\n{_reply(problem)}")
+
+    def planner(self, problem: Problem, k: int) -> str:
+        """The prompt for a tuple of k methods."""
+        if self.name == "brief":
+            return f"{problem.statement}\n{k} methods: "
+        return self._chat(
+            f"Here is a programming problem.\n\n{problem.statement}\n\nName {k} different high-level methods to solve "
+            f"it, so that at least one is likely to be right. Reply with a numbered list of exactly {k} lines. Each "
+            "line names one method in a short phrase of plain words, without code."
+        )
+
+    def solver(self, problem: Problem, method: str) -> str:
+        """The prompt for a program that follows the given method."""
+        if self.name == "brief":
+            return f"{problem.statement}\nmethod: {method}\nprogram:\n"
+        return self._chat(
+            f"Solve this programming problem.\n\n{problem.statement}\n\nUse this method: {method}\n\n{_reply(problem)}"
+        )
+
+    def program(self, problem: Problem, completion: str) -> str:
+        """The program in a completion of the direct or solver prompt (empty when there is none).
+
+        Chat models often reply with the asked function alone. What the given code has before that function (imports,
+        helpers) is put in front of a reply that does not repeat it, as the usual HumanEval harnesses do.
+        """
+        if self.name == "brief":
+            return completion
+        lines = completion.split("\n")
+        fences = [number for number, line in enumerate(lines) if "```" in line]
+        block = "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) >= 2 else ""
+        given = _before_function(problem)
+        return block if not block or given.strip() in block else given + block
+
+    def _chat(self, content: str) -> str:
+        messages = [{"role": "user", "content": content}]
+        rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(rendered)
+
+    def encode(self, prompts: list[str]) -> list[list[int]]:
+        """Token ids of rendered prompts; the style has already placed every special token."""
+        ids = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        return [list(row) for row in ids]
+
+    def decode(self, completions: list[list[int]]) -> list[str]:
+        """Texts of completions, special tokens left out."""
+        return list(self._tokenizer.batch_decode(completions, skip_special_tokens=True))
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer is None:
+            raise ModelError(f"prompt style {self.name!r} was made without a tokenizer, which this step needs")
+        return self.tokenizer
+
+
+def _reply(problem: Problem) -> str:
+    return f"{_WHOLE_PROGRAM if problem.mode == 'stdio' else _FUNCTION} {_FENCE}"
+
+
+def _before_function(problem: Problem) -> str:
+    """The part of the starter code before the top-level function that is to be written (empty without one)."""
+    head = re.search(rf"^def {re.escape(problem.fn_name or '')}\(", problem.starter_code, re.MULTILINE)
+    return problem.starter_code[: head.start()] if head else ""

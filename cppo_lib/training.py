@@ -1,0 +1,238 @@
+"""One RL run from its parameters: build the trainer, resume if there is something to resume, leave the results.
+
+A run's folder `runs/<profile>/03_rl_training/<arm>.s<seed>/` holds
+
+    metrics.jsonl    one line per optimiser step; the columns are described in `METRICS`
+    rollouts/        Parquet tables of all attempts of a step, at the first step and at every checkpoint
+    checkpoints/     full state (weights, optimiser, random numbers, data order), the last one only
+    policy/          the trained policy, written at the end
+    summary.json     written last: its presence means that the run is finished
+
+A run that was killed continues from its last checkpoint and, on a CPU, ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl.trainer.grpo_config import GRPOConfig
+
+from cppo_lib import data_prep, judging, paths, store
+from cppo_lib import model as models
+from cppo_lib.errors import ParameterError
+from cppo_lib.parameters import RLTraining
+from cppo_lib.prompts import PromptStyle
+from cppo_lib.trainer import CPPOTrainer, Objective
+from cppo_lib.verifier import Verifier
+
+METRICS = {
+    "step": "optimiser step, from 1",
+    "r_out": "share of members with at least one accepted attempt (direct arms: of blocks of K samples)",
+    "j": "share of tuples that pass the gate",
+    "r_plan": "mean planner reward, J * R_out",
+    "r_solver": "share of accepted attempts, mean r_k",
+    "followed": "share of attempts whose program implements the method that the slot was given",
+    "duplicate_rate": "share of tuples that the gate refuses for a repeated method",
+    "distinct_programs": "different programs per member, mean",
+    "loss": "TRL's loss before the step",
+    "grad_norm": "gradient norm before clipping",
+    "kept_rows": "rows run through the model after merging equal rows and dropping zero advantages",
+    "planner_tokens": "planner tokens generated in the step",
+    "solver_tokens": "solver tokens generated in the step",
+    "programs": "programs judged in the step (G * K per problem)",
+    "generate_s": "seconds of generation",
+    "verifier_s": "seconds of judging, cache hits included",
+    "train_s": "seconds of everything else in the step",
+    "wall_s": "seconds of the step",
+}
+
+
+class StepLog(TrainerCallback):
+    """Writes `metrics.jsonl` and the recorded rollouts, and prints a progress line now and then."""
+
+    def __init__(self, folder: Path, arm: str, every: int) -> None:
+        self.folder, self.arm, self.every = folder, arm, every
+        self.trainer: CPPOTrainer | None = None
+        self._started = self._printed = time.perf_counter()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        assert self.trainer is not None  # set right after the trainer is built
+        stats = self.trainer.step_stats
+        wall = time.perf_counter() - self._started
+        values = {
+            **stats,
+            "step": state.global_step,
+            "loss": float(logs["loss"]),
+            "grad_norm": float(logs["grad_norm"]),
+            "wall_s": wall,
+            "train_s": wall - stats["generate_s"] - stats["verifier_s"],
+        }
+        store.append_jsonl(self.folder / "metrics.jsonl", [{key: values.get(key) for key in METRICS}])
+        if state.global_step == 1 or state.global_step % self.every == 0:
+            store.write_parquet(
+                self.folder / "rollouts" / f"step_{state.global_step:05d}.parquet",
+                self.trainer.attempt_rows(),
+            )
+        if time.perf_counter() - self._printed > 10 or state.global_step in (1, state.max_steps):
+            self._printed = time.perf_counter()
+            store.progress(self._line(values, state.max_steps))
+
+    def _line(self, values: dict[str, Any], steps: int) -> str:
+        shown = ("r_out", "j", "r_plan", "followed", "duplicate_rate", "r_solver")
+        parts = [f"{key} {values[key]:.3f}" for key in shown if values.get(key) is not None]
+        return f"{self.arm} step {values['step']}/{steps} {' '.join(parts)} {values['wall_s']:.1f} s"
+
+
+def objective_of(cfg: RLTraining) -> Objective:
+    """The training objective that the parameters describe."""
+    return Objective(
+        algorithm=cfg.algorithm,
+        k=cfg.k,
+        group_size=cfg.group_size,
+        credit=cfg.credit,
+        solver_grouping=cfg.solver_grouping,
+        planner_weight=cfg.planner_weight,
+        solver_weight=cfg.solver_weight,
+        rule_k=cfg.pkpo_k,
+        max_plan_tokens=cfg.max_plan_tokens,
+        max_program_tokens=cfg.max_program_tokens,
+    )
+
+
+def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
+    """TRL's configuration of the run.
+
+    Raises:
+        ParameterError: the rows of a step do not divide into the micro-batches.
+    """
+    objective = objective_of(cfg)
+    rows = cfg.problems_per_step * objective.rows_per_problem
+    if rows % cfg.microbatches:
+        raise ParameterError(
+            f"microbatches={cfg.microbatches} does not divide the {rows} rows of a step: choose a divisor"
+        )
+    gpu = torch.cuda.is_available()
+    return GRPOConfig(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=cfg.steps,
+        per_device_train_batch_size=rows // cfg.microbatches,
+        gradient_accumulation_steps=cfg.microbatches,
+        steps_per_generation=cfg.microbatches,
+        num_generations=objective.rows_per_problem,
+        max_completion_length=max(cfg.max_plan_tokens, cfg.max_program_tokens),
+        temperature=cfg.temperature,
+        top_p=1.0,
+        top_k=0,
+        learning_rate=cfg.learning_rate,
+        lr_scheduler_type="constant",
+        beta=cfg.beta,
+        loss_type="dapo",
+        num_iterations=1,
+        logging_steps=1,
+        save_steps=cfg.checkpoint_every,
+        save_total_limit=1,
+        seed=cfg.seed,
+        bf16=gpu,
+        use_cpu=not gpu,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=gpu,
+        disable_tqdm=True,
+        report_to=[],
+    )
+
+
+def train(cfg: RLTraining) -> Path:
+    """Run (or continue) one RL arm and return its folder; a finished run is returned as it is.
+
+    Raises:
+        MissingArtefactError: problems or start policy are not there.
+        ParameterError: parameters that do not fit each other or the benchmark.
+    """
+    folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
+    problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
+    if len(problems) < cfg.problems_per_step:
+        raise ParameterError(
+            f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems"
+        )
+    start = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
+    model, tokenizer = models.load_policy(start, dtype="float32")
+    log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
+    started = time.perf_counter()
+    with Verifier(cache=paths.runs_root() / cfg.profile / "verdicts.sqlite") as verifier:
+        trainer = CPPOTrainer(
+            model=model,
+            tokenizer=tokenizer,
+            args=grpo_config(cfg, folder),
+            problems=problems,
+            style=PromptStyle(cfg.prompt_style, tokenizer),
+            objective=objective_of(cfg),
+            verifier=verifier,
+            judge=judging.MethodJudge(verifier) if cfg.benchmark == "crossroads" else None,
+            callbacks=[log],
+        )
+        log.trainer = trainer
+        trainer.train(resume_from_checkpoint=_resume_point(folder))
+    models.save_policy(model, tokenizer, folder / "policy")
+    _finish(cfg, folder, time.perf_counter() - started)
+    return folder
+
+
+def _resume_point(folder: Path) -> str | None:
+    """The last checkpoint, with later lines of the metrics dropped; None (and a clean slate) without one."""
+    checkpoints, metrics = folder / "checkpoints", folder / "metrics.jsonl"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    step = int(last.rsplit("-", 1)[1]) if last else 0
+    rows = store.read_jsonl(metrics) if metrics.exists() else []
+    kept = [row for row in rows if row["step"] <= step]
+    metrics.unlink(missing_ok=True)
+    if kept:
+        store.append_jsonl(metrics, kept)
+    if last:
+        store.progress(f"resuming after step {step}")
+    return last
+
+
+def _finish(cfg: RLTraining, folder: Path, wall_s: float) -> None:
+    rows = store.read_jsonl(folder / "metrics.jsonl")
+    totals = {
+        key: sum(row[key] for row in rows)
+        for key in (
+            "planner_tokens",
+            "solver_tokens",
+            "programs",
+            "verifier_s",
+            "generate_s",
+            "train_s",
+        )
+    }
+    last = rows[-10:]
+    final = {
+        key: sum(row[key] for row in last) / len(last)
+        for key in ("r_out", "j", "r_plan", "r_solver", "followed", "duplicate_rate")
+        if last[0][key] is not None
+    }
+    store.write_summary(
+        folder,
+        cfg,
+        values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final},
+        artefacts=[folder / "policy", folder / "metrics.jsonl"],
+    )
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
