@@ -87,9 +87,7 @@ def test_statements_do_not_show_the_reference() -> None:
         assert answer and answer not in problem.statement, problem.id
 
 
-@pytest.mark.parametrize(
-    ("split", "limit", "words"), [("train", None, "one split"), ("test", 0, "at least 1")]
-)
+@pytest.mark.parametrize(("split", "limit", "words"), [("train", None, "one split"), ("test", 0, "at least 1")])
 def test_bad_requests_are_named(split: str, limit: int | None, words: str) -> None:
     with pytest.raises(DatasetError, match=words):
         humaneval.load(split, limit=limit)

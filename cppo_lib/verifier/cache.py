@@ -26,10 +26,7 @@ _BATCH = 500
 
 def problem_digest(problem: Problem, layers: Mapping[str, str]) -> bytes:
     """Digest of everything but the program."""
-    tests = [
-        [test.input, test.expected]
-        for test in sorted(problem.tests, key=lambda t: t.visibility != "public")
-    ]
+    tests = [[test.input, test.expected] for test in sorted(problem.tests, key=lambda t: t.visibility != "public")]
     rules = [
         VERSION, sys.version, problem.mode, problem.fn_name, problem.comparator, problem.prelude,
         problem.cpu_limit_s, problem.memory_mb, sorted(layers.items()), tests,
@@ -53,17 +50,13 @@ class Cache:
             self._db = sqlite3.connect(path or ":memory:", timeout=60.0, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, row TEXT) WITHOUT ROWID"
-            )
+            self._db.execute("CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, row TEXT) WITHOUT ROWID")
             self._db.commit()
         except (sqlite3.Error, OSError) as error:
             raise self._broken(error) from None
 
     def _broken(self, error: Exception) -> CPPOError:
-        return CPPOError(
-            f"verifier cache {self.path}: {error}; delete the file or name another one"
-        )
+        return CPPOError(f"verifier cache {self.path}: {error}; delete the file or name another one")
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
         """Stored rows for those of `keys` that are known."""
@@ -72,9 +65,7 @@ class Cache:
             for start in range(0, len(wanted), _BATCH):
                 part = wanted[start : start + _BATCH]
                 marks = ",".join("?" * len(part))
-                for key, row in self._db.execute(
-                    f"SELECT key, row FROM verdicts WHERE key IN ({marks})", part
-                ):
+                for key, row in self._db.execute(f"SELECT key, row FROM verdicts WHERE key IN ({marks})", part):
                     found[bytes(key)] = json.loads(row)
         except sqlite3.Error as error:
             raise self._broken(error) from None

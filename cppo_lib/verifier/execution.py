@@ -35,9 +35,7 @@ class Attempt:
     def __init__(self, problem: Problem, program: str) -> None:
         self.problem, self.program = problem, program
         tests = problem.tests
-        self.order = sorted(
-            range(len(tests)), key=lambda index: tests[index].visibility != "public"
-        )
+        self.order = sorted(range(len(tests)), key=lambda index: tests[index].visibility != "public")
         self.finding = Finding("IE", "not run")
         self.n_passed, self.first_fail = 0, None  # type: int, int | None
         self.cpu = self.wall = self.rss = 0.0
@@ -87,9 +85,7 @@ class Attempt:
                     "inbox": "answered",
                     "outbox": "ask",
                 }
-                self._spawn(
-                    zygote, "program", 0, "source", "report", inbox="asked", outbox="answer"
-                )
+                self._spawn(zygote, "program", 0, "source", "report", inbox="asked", outbox="answer")
                 self._spawn(zygote, "check", 1, **renamed)
                 for end in ("asked", "ask", "answered", "answer"):
                     os.close(files.pop(end))
@@ -116,11 +112,7 @@ class Attempt:
         if self._waiting:
             return False
         self.finding = self._judge()
-        main = (
-            next(iter(self._outcomes.values()))
-            if len(self._outcomes) == 1
-            else self._outcomes["program"]
-        )
+        main = next(iter(self._outcomes.values())) if len(self._outcomes) == 1 else self._outcomes["program"]
         self.cpu += main.cpu
         self.wall += main.wall
         self.rss = max(self.rss, main.rss)

@@ -15,6 +15,7 @@ B: its answer could not be used, D: the test itself is broken.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import atexit
 import builtins
 import contextlib
@@ -66,16 +67,13 @@ def namespace(prelude: dict[str, Any]) -> types.ModuleType:
     fork half a millisecond.
     """
     module = types.ModuleType("builtins")
-    vars(module).update({**vars(builtins), **prelude})
-    vars(module).update(
-        (name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude
-    )
+    leave = {name: _sitebuiltins.Quitter(name, "Ctrl-D") for name in ("exit", "quit")}
+    vars(module).update({**vars(builtins), **leave, **prelude})
+    vars(module).update((name, getattr(sys, name)) for name in ("stdin", "stdout", "stderr") if name in prelude)
     return module
 
 
-def load(
-    source: str, known: types.ModuleType, report: int
-) -> tuple[types.CodeType, dict[str, Any]]:
+def load(source: str, known: types.ModuleType, report: int) -> tuple[types.CodeType, dict[str, Any]]:
     """Compile a program and prepare its `__main__`; one that does not compile ends the process."""
     random.seed(0)
     try:
@@ -128,9 +126,7 @@ def _define(source: str, known: types.ModuleType, function: str, report: int) ->
         _fail(report, error)
 
 
-def call(
-    source: str, known: types.ModuleType, function: str, arguments: str, report: int
-) -> NoReturn:
+def call(source: str, known: types.ModuleType, function: str, arguments: str, report: int) -> NoReturn:
     """`call` mode: call the function once with a JSON list of arguments and report the value."""
     values = json.loads(arguments)
     target = _define(source, known, function, report)
@@ -186,9 +182,7 @@ def _exactly(fd: int, size: int) -> bytes:
     return bytes(parts)
 
 
-def serve(
-    source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int
-) -> NoReturn:
+def serve(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
     """The program's side of `assert` mode: answer calls until the checker hangs up."""
     target = _define(source, known, function, report)
     try:
@@ -220,9 +214,7 @@ def _raised(name: str, text: str) -> Exception:
     return error
 
 
-def check(
-    source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int
-) -> NoReturn:
+def check(source: str, known: types.ModuleType, function: str, report: int, inbox: int, outbox: int) -> NoReturn:
     """The trusted side of `assert` mode: run `check(candidate)` on a proxy for the function."""
 
     def candidate(*positional: Any, **named: Any) -> Any:

@@ -99,9 +99,7 @@ def open_ruleset(readable: Iterable[str], listable: Iterable[str], box: str) -> 
     no_tcp, no_outside_signals = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     attributes = struct.pack("=QQQ", rights, no_tcp, no_outside_signals)[:size]
-    ruleset: int = _libc.syscall(
-        _CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint(0)
-    )
+    ruleset: int = _libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint(0))
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
     in_box = _FILE_RIGHTS | _READ_DIR | _REMOVE_FILE | _MAKE_REG

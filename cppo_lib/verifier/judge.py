@@ -103,9 +103,7 @@ class Verifier:
         """
         pairs = list(pairs)
         if os.getpid() != self._owner or not self._finalizer.alive:
-            raise RuntimeError(
-                "this Verifier is closed or belongs to another process: make a new one"
-            )
+            raise RuntimeError("this Verifier is closed or belongs to another process: make a new one")
         problems = {id(problem): problem for problem, _ in pairs}
         for problem in problems.values():
             _check_names(problem)
@@ -169,8 +167,7 @@ def _check_names(problem: Problem) -> None:
     ):
         if name not in choices:
             raise DatasetError(
-                f"{problem.source} problem {problem.id!r}: unknown {what} {name!r}; "
-                f"choose one of {', '.join(choices)}"
+                f"{problem.source} problem {problem.id!r}: unknown {what} {name!r}; choose one of {', '.join(choices)}"
             )
 
 

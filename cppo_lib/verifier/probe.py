@@ -22,8 +22,7 @@ REQUIRED = ("L0", "L1", "L2", "L3", "L4", "L5")
 OPT_OUT = "CPPO_ALLOW_UNSANDBOXED"
 
 _SECCOMP = (
-    "seccomp filters must be allowed (Linux 3.17 or later on x86-64 or aarch64; in a container, "
-    "its default profile)"
+    "seccomp filters must be allowed (Linux 3.17 or later on x86-64 or aarch64; in a container, its default profile)"
 )
 FIXES = {
     "L0": "report this: descriptors leak into test processes",
@@ -31,8 +30,7 @@ FIXES = {
     "L2": _SECCOMP,
     "L3": f"run as an ordinary user, or as root with CAP_SETUID and CAP_SETGID; {_SECCOMP}",
     "L4": _SECCOMP,
-    "L5": "Landlock must be on (Linux 5.13 or later, `landlock` in the kernel's lsm= list, not "
-    "masked by a container)",
+    "L5": "Landlock must be on (Linux 5.13 or later, `landlock` in the kernel's lsm= list, not masked by a container)",
     "L6": _SECCOMP,
 }
 NAMES = {
@@ -73,7 +71,8 @@ files = [refused(os.listdir, "/"), refused(open, secret), refused(open, "/etc/pa
          refused(open, "/tmp/cppo-probe", "w"), not refused(open, "in-the-box", "w")]
 parent = os.getppid()
 identity = [refused(os.kill, parent, 0), refused(os.setuid, 0),
-            refused(open, f"/proc/{parent}/mem"), libc.prctl(39, 0, 0, 0, 0) == 1, not (privileged and os.geteuid() == 0)]
+            refused(open, f"/proc/{parent}/mem"), libc.prctl(39, 0, 0, 0, 0) == 1,
+            not (privileged and os.geteuid() == 0)]
 holds = {
     "L0": own_descriptors_only(),
     "L1": memory != resource.RLIM_INFINITY and refused(bytearray, memory),
@@ -95,9 +94,7 @@ print(json.dumps(holds))
 """
 
 
-def layer_map(
-    holds: dict[str, bool], mechanisms: dict[str, str], allow_missing: bool
-) -> dict[str, str]:
+def layer_map(holds: dict[str, bool], mechanisms: dict[str, str], allow_missing: bool) -> dict[str, str]:
     """What every result says about its isolation: `on` or `MISSING` for each layer.
 
     Args:

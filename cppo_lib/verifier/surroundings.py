@@ -75,8 +75,7 @@ def hold_library_open() -> list[int]:
             parts = getattr(module, "__path__", None)
             if isinstance(parts, list):
                 parts[:] = [
-                    through + part.removeprefix(folder) if part.startswith(folder + "/") else part
-                    for part in parts
+                    through + part.removeprefix(folder) if part.startswith(folder + "/") else part for part in parts
                 ]
     sys.path_importer_cache.clear()
     return kept

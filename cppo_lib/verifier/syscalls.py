@@ -96,9 +96,7 @@ def _deny(table: str, column: int) -> list[Instruction]:
     return [step for pair in pairs for step in pair]
 
 
-def _by_argument(
-    number: int, index: int, values: Iterable[int], *, allow: bool
-) -> list[Instruction]:
+def _by_argument(number: int, index: int, values: Iterable[int], *, allow: bool) -> list[Instruction]:
     """Decide one call by argument `index`: allowed for `values` only, or for all but `values`."""
     listed = list(values)
     body: list[Instruction] = [(_LOAD, 0, 0, _ARGUMENTS + 8 * index)]

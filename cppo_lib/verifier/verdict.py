@@ -51,11 +51,7 @@ def _split(report: bytes) -> tuple[str, str]:
 
 
 def _time_out(outcome: Outcome, limit: float) -> Finding | None:
-    if (
-        outcome.killed in ("cpu", "wall")
-        or outcome.status == -signal.SIGXCPU
-        or outcome.cpu > limit
-    ):
+    if outcome.killed in ("cpu", "wall") or outcome.status == -signal.SIGXCPU or outcome.cpu > limit:
         what = "wall time" if outcome.killed == "wall" else "CPU time"
         return Finding("TLE", f"{what} limit exceeded", firm=outcome.cpu >= OVERTIME * limit)
     return None
@@ -91,13 +87,11 @@ def ended(outcome: Outcome, report: bytes, limit: float) -> Finding | None:
 def stdio(problem: Problem, test: Test, outcome: Outcome, report: bytes, output: bytes) -> Finding:
     """Verdict of a `stdio` test from the bytes on standard output (as many as were captured)."""
     early = ended(outcome, report, problem.cpu_limit_s)
-    if len(output) > output_cap(test.expected) and (early is None or early.verdict == "RE"):
+    if len(output) > output_cap(test.expected) and (early is None or early.verdict in ("RE", "TLE")):
         return Finding("OLE", "output limit exceeded")
     if early:
         return early
-    same = compare.STDIO[problem.comparator](
-        output.decode("utf-8", "surrogateescape"), test.expected
-    )
+    same = compare.STDIO[problem.comparator](output.decode("utf-8", "surrogateescape"), test.expected)
     return Finding("AC") if same else Finding("WA", "wrong output")
 
 
@@ -116,9 +110,7 @@ def call(problem: Problem, test: Test, outcome: Outcome, report: bytes) -> Findi
     return Finding("AC") if same else Finding("WA", "wrong value")
 
 
-def checked(
-    problem: Problem, program: tuple[Outcome, bytes], check: tuple[Outcome, bytes]
-) -> Finding:
+def checked(problem: Problem, program: tuple[Outcome, bytes], check: tuple[Outcome, bytes]) -> Finding:
     """Verdict of an `assert` test from its two processes; only the checker can make it AC."""
     early = ended(*program, problem.cpu_limit_s)
     if early:

@@ -91,13 +91,9 @@ class Server:
         if os.geteuid() == 0:
             self._try("identity", self._take_identities)
         sys.set_int_max_str_digits(50_000)  # as LiveCodeBench does
-        _thread.stack_size(
-            THREAD_STACK
-        )  # a thread would otherwise reserve as much as the main stack
+        _thread.stack_size(THREAD_STACK)  # a thread would otherwise reserve as much as the main stack
         harness.open_streams()
-        self.known = {
-            name: harness.namespace(surroundings.prelude(name)) for name in surroundings.RECURSION
-        }
+        self.known = {name: harness.namespace(surroundings.prelude(name)) for name in surroundings.RECURSION}
         for name in [name for name in sys.modules if name.split(".")[0] == "cppo_lib"]:
             del sys.modules[name]
         isolation.harden_self()
