@@ -349,19 +349,20 @@ def test_the_expected_output_is_nowhere_in_the_process(verifier: Verifier) -> No
     canary = "canary-" + "7351" * 8
     search = """
         import gc, sys
-        key = b"canary-" + b"7351" * 2
+        key, found = b"canary-" + b"7351" * 2, set()
         def texts():
             for thing in gc.get_objects():
                 yield from (v for v in gc.get_referents(thing) if isinstance(v, (str, bytes)))
         for text in texts():
             data = text.encode(errors="ignore") if isinstance(text, str) else text
             if key in data and 39 <= len(data) < 100:
-                print(data.decode())
-                break
+                found.add(data.decode())
         frame = sys._getframe()
         while frame:
-            print(*(v for v in frame.f_locals.values() if isinstance(v, str) and "canary" in v))
+            locals_ = [v for v in frame.f_locals.values() if isinstance(v, str)]
+            found.update(v for v in locals_ if "canary" in v and len(v) == 39)
             frame = frame.f_back
+        print(next(iter(found), "nothing"))
     """
     right = f"print('{canary}')"
     task = problem(("", canary), cpu=2.0)
