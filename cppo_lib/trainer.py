@@ -13,23 +13,18 @@ The rows of a member stand side by side, [planner, solver 1..K], so that a group
 rows in TRL's own geometry, and distribution, PEFT, vLLM and resume are TRL's. Direct arms (GRPO, PKPO and the other
 rules of `advantages`) have rows [solver 1..K] only: `num_generations = G * K`, one advantage rule over all of them.
 
-Departures from plain TRL, each exact for the on-policy loss in use (and left out with a KL term or vLLM):
-
-1. rows of zero advantage are not run through the model (no KL term, so they contribute nothing);
-2. rows of the same prompt and completion are run once, with their advantages added (the update is on-policy with
-   ratio 1, where the clipped objective is linear in the advantage);
-3. micro-batches hold rows of similar length and are trimmed to them.
+Departure from plain TRL: `batching.compact` leaves out rows that cannot change the step and runs equal rows once. That
+is exact for the on-policy token-mean loss, and is not done with a KL term or with vLLM's importance weights.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -39,73 +34,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib import advantages, judging, rewards
-from cppo_lib.advantages import SolverGrouping
+from cppo_lib.batching import compact
 from cppo_lib.errors import ParameterError
 from cppo_lib.gate import normalise
+from cppo_lib.objective import Objective, check_geometry, check_trl
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.rollout import Completion, Member, rollout
 from cppo_lib.verifier import Result, Verifier
-
-# TRL internals that this class overrides or calls, with the parameters it relies on.
-_TRL_SIGNATURES = {
-    "_generate_single_turn": [
-        "self",
-        "prompt_ids",
-        "images",
-        "multimodal_fields",
-        "num_generations",
-    ],
-    "_generate_and_score_completions": ["self", "inputs"],
-    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
-    "_prepare_inputs": ["self", "generation_batch"],
-    "_compute_loss": ["self", "model", "inputs"],
-}
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a training run optimises.
-
-    Attributes:
-        algorithm: `cppo`, or the name of a rule in `advantages.ADVANTAGE_RULES` for a direct arm.
-        k: attempts per tuple; group_size: members G per problem.
-        credit: solver credit (a name of `rewards.SOLVER_CREDITS`) or `frozen` for planner-only RL.
-        solver_grouping: which attempts a solver attempt is compared with.
-        planner_weight, solver_weight: w_P and w_S.
-        rule_k: the k of the advantage rule (PKPO's k).
-        max_plan_tokens, max_program_tokens: limits on new tokens.
-
-    Except for K none of this is stated in the abstract; the values in the parameter files are our defaults.
-    """
-
-    algorithm: str
-    k: int
-    group_size: int
-    credit: str
-    solver_grouping: SolverGrouping
-    planner_weight: float
-    solver_weight: float
-    rule_k: int
-    max_plan_tokens: int
-    max_program_tokens: int
-
-    @property
-    def planned(self) -> bool:
-        return self.algorithm == "cppo"
-
-    @property
-    def procedure(self) -> Literal["direct", "tuple"]:
-        return "tuple" if self.planned else "direct"
-
-    @property
-    def block(self) -> int:
-        """Rows per member."""
-        return self.k + 1 if self.planned else self.k
-
-    @property
-    def rows_per_problem(self) -> int:
-        return self.group_size * self.block
 
 
 @dataclass(frozen=True)
@@ -123,17 +59,6 @@ class Judged:
     valid: Tensor
     r_plan: Tensor
     credit: Tensor
-
-
-def check_trl() -> None:
-    """Raise ParameterError when the installed TRL does not have the internals this class builds on."""
-    for name, expected in _TRL_SIGNATURES.items():
-        method = getattr(GRPOTrainer, name, None)
-        found = list(inspect.signature(method).parameters) if method else None
-        if found is None or found[: len(expected)] != expected:
-            raise ParameterError(
-                f"TRL's GRPOTrainer.{name} has parameters {found}, expected {expected}: install trl>=1.16,<1.17"
-            )
 
 
 class CPPOTrainer(GRPOTrainer):
@@ -166,7 +91,7 @@ class CPPOTrainer(GRPOTrainer):
         **trl_options: Any,
     ) -> None:
         check_trl()
-        _check_geometry(args, objective)
+        check_geometry(args, objective)
         if objective.planned and objective.credit == "followed" and judge is None:
             raise ParameterError(
                 "credit 'followed' needs a benchmark that judges plan-following; choose own, marginal or frozen"
@@ -384,7 +309,7 @@ class CPPOTrainer(GRPOTrainer):
         # With a KL term every row counts, and vLLM's rows differ in their importance weights: nothing to merge then.
         exact = self.beta == 0.0 and not self.use_vllm
         if self.model is not None and self.model.training and self._buffered_inputs is not before and exact:
-            chunks, kept = compact(self._buffered_inputs, self._tokenizer.pad_token_id)
+            chunks, kept = compact(self._buffered_inputs)
             self._buffered_inputs = chunks
             self.step_stats["kept_rows"] = kept
             inputs = chunks[self._step % self.args.steps_per_generation]
@@ -393,68 +318,3 @@ class CPPOTrainer(GRPOTrainer):
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _check_geometry(args: GRPOConfig, objective: Objective) -> None:
-    expected = objective.rows_per_problem
-    if args.num_generations != expected:
-        raise ParameterError(f"num_generations is {args.num_generations}, expected G * rows per member = {expected}")
-    local_rows = args.per_device_train_batch_size * (args.steps_per_generation or 1)
-    if local_rows % objective.block:
-        raise ParameterError(
-            f"{local_rows} rows per process do not divide into members of {objective.block} rows: "
-            "change problems_per_step"
-        )
-    one_step = args.gradient_accumulation_steps == args.steps_per_generation
-    if args.loss_type != "dapo" or args.num_iterations != 1 or not one_step:
-        raise ParameterError(
-            "region weights are exact for loss_type='dapo', num_iterations=1 and one optimiser step per "
-            "generation (gradient_accumulation_steps == steps_per_generation) only"
-        )
-
-
-def compact(chunks: list[dict[str, Any]], pad_token_id: int) -> tuple[list[dict[str, Any]], int]:
-    """Regroup a generation batch: merge equal rows, drop rows of zero advantage, sort by length, trim padding.
-
-    Args:
-        chunks: TRL's micro-batches of one generation batch; their rows are concatenated and dealt out again.
-        pad_token_id: fills the padding that trimming leaves.
-
-    Returns:
-        As many micro-batches as came in, whose summed `dapo` loss equals that of the input, and how many rows they
-        hold. A batch without any non-zero advantage keeps one row per micro-batch, so that a step still happens.
-    """
-    keys = [key for key, value in chunks[0].items() if isinstance(value, Tensor) and value.ndim > 0]
-    rows = {key: torch.cat([chunk[key] for chunk in chunks]) for key in keys}
-    texts = torch.cat(
-        [rows["prompt_ids"], rows["prompt_mask"], rows["completion_ids"], rows["completion_mask"]],
-        dim=1,
-    )
-    _, owner = torch.unique(texts, dim=0, return_inverse=True)
-    summed = torch.zeros(int(owner.max()) + 1, dtype=rows["advantages"].dtype, device=owner.device)
-    summed.index_add_(0, owner, rows["advantages"])
-    first = torch.full_like(summed, len(owner), dtype=torch.long)
-    first = first.scatter_reduce(0, owner, torch.arange(len(owner), device=owner.device), "amin")
-    # A sum that should be zero can miss it by rounding; such a row still carries no signal.
-    kept = first[summed.abs() > 1e-6 * rows["advantages"].abs().max().clamp(min=1e-30)]
-    if len(kept) < len(chunks):
-        kept = torch.cat([kept, first[~torch.isin(first, kept)]])[: len(chunks)]
-    lengths = rows["prompt_mask"].sum(1)[kept] + rows["completion_mask"].sum(1)[kept]
-    kept = kept[torch.argsort(lengths, stable=True)]
-    merged = {**rows, "advantages": summed[owner]}
-    parts = [_trim({key: merged[key][part] for key in keys}) for part in torch.tensor_split(kept, len(chunks))]
-    shared = {key: value for key, value in chunks[0].items() if key not in keys}
-    return [{**shared, **part} for part in parts], len(kept)
-
-
-def _trim(rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cut the padding columns that no row of the micro-batch needs: prompts on the left, completions on the right."""
-    prompt = int(rows["prompt_mask"].sum(1).max())
-    width, completion = rows["completion_mask"].shape[1], int(rows["completion_mask"].sum(1).max())
-    trimmed = dict(rows)
-    for key, value in rows.items():
-        if key in ("prompt_ids", "prompt_mask"):
-            trimmed[key] = value[:, value.shape[1] - prompt :]
-        elif value.ndim > 1 and value.shape[1] == width:
-            trimmed[key] = value[:, :completion]
-    return trimmed

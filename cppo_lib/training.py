@@ -26,9 +26,10 @@ from trl.trainer.grpo_config import GRPOConfig
 from cppo_lib import data_prep, judging, paths, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
+from cppo_lib.objective import Objective
 from cppo_lib.parameters import RLTraining
 from cppo_lib.prompts import PromptStyle
-from cppo_lib.trainer import CPPOTrainer, Objective
+from cppo_lib.trainer import CPPOTrainer
 from cppo_lib.verifier import Verifier
 
 METRICS = {

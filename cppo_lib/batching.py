@@ -1,0 +1,64 @@
+"""Micro-batches without waste: the rows of a generation batch, regrouped so that the loss stays the same.
+
+With TRL's token-mean (`dapo`) loss, one on-policy update and no KL term, a row enters the loss only through the
+product of its advantage and its policy ratio, which is 1 with a gradient that is linear in the advantage. So rows of
+zero advantage can be left out, rows of equal tokens can be run once with their advantages added, and the order of
+rows does not matter. On the tiny profile this leaves about one row in eight.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Regroup a generation batch: merge equal rows, drop rows of zero advantage, sort by length, trim padding.
+
+    Args:
+        chunks: TRL's micro-batches of one generation batch; their rows are concatenated and dealt out again.
+
+    Returns:
+        As many micro-batches as came in, whose summed `dapo` loss equals that of the input, and how many rows they
+        hold a signal. Where there are fewer of these than micro-batches, a row with zero advantage fills in, so that
+        every process still makes the same forward and backward passes.
+    """
+    keys = [key for key, value in chunks[0].items() if isinstance(value, Tensor) and value.ndim > 0]
+    rows = {key: torch.cat([chunk[key] for chunk in chunks]) for key in keys}
+    texts = torch.cat(
+        [rows["prompt_ids"], rows["prompt_mask"], rows["completion_ids"], rows["completion_mask"]],
+        dim=1,
+    )
+    _, owner = torch.unique(texts, dim=0, return_inverse=True)
+    summed = torch.zeros(int(owner.max()) + 1, dtype=rows["advantages"].dtype, device=owner.device)
+    summed.index_add_(0, owner, rows["advantages"])
+    first = torch.full_like(summed, len(owner), dtype=torch.long)
+    first = first.scatter_reduce(0, owner, torch.arange(len(owner), device=owner.device), "amin")
+    # A sum that should be zero can miss it by rounding; such a row still carries no signal.
+    kept = first[summed.abs() > 1e-6 * rows["advantages"].abs().max().clamp(min=1e-30)]
+    signal, missing = len(kept), max(0, len(chunks) - len(kept))
+    weights = torch.cat([summed[owner[kept]], summed.new_zeros(missing)])
+    kept = torch.cat([kept, first[:1].repeat(missing)])
+    order = torch.argsort((rows["prompt_mask"].sum(1) + rows["completion_mask"].sum(1))[kept], stable=True)
+    merged = {key: value[kept[order]] for key, value in rows.items()} | {"advantages": weights[order]}
+    parts = [
+        _trim({key: value[part] for key, value in merged.items()})
+        for part in torch.tensor_split(torch.arange(len(kept), device=kept.device), len(chunks))
+    ]
+    shared = {key: value for key, value in chunks[0].items() if key not in keys}
+    return [{**shared, **part} for part in parts], signal
+
+
+def _trim(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cut the padding columns that no row of the micro-batch needs: prompts on the left, completions on the right."""
+    prompt = int(rows["prompt_mask"].sum(1).max())
+    width, completion = rows["completion_mask"].shape[1], int(rows["completion_mask"].sum(1).max())
+    trimmed = dict(rows)
+    for key, value in rows.items():
+        if key in ("prompt_ids", "prompt_mask"):
+            trimmed[key] = value[:, value.shape[1] - prompt :]
+        elif value.ndim > 1 and value.shape[1] == width:
+            trimmed[key] = value[:, :completion]
+    return trimmed

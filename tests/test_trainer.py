@@ -1,0 +1,245 @@
+"""CPPOTrainer against TRL: what must be equal is equal, and a resumed run ends with the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import set_seed
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from cppo_lib import advantages, judging, model
+from cppo_lib.batching import compact
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.errors import ParameterError
+from cppo_lib.objective import Objective
+from cppo_lib.prompts import PromptStyle
+from cppo_lib.sft import crossroads_rows
+from cppo_lib.trainer import CPPOTrainer
+from cppo_lib.verifier import Verifier
+
+WORLD = (3, 1, 1, 6, 1, 0)
+CPPO = Objective("cppo", 4, 2, "followed", "method", 1.0, 1.0, 4, 12, 8)
+GRPO = Objective("grpo", 4, 2, "own", "problem", 1.0, 1.0, 4, 12, 8)
+STEPS, PROBLEMS = 3, 2
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    with Verifier() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def policy_folder(tmp_path_factory) -> Path:
+    """A tiny policy that was fitted to a few programs, so that rewards and gradients are not all zero."""
+    world = crossroads.world(*WORLD)
+    rows = crossroads_rows(world["corpus"], PromptStyle("brief", None), 4)
+    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 1000)
+    policy = model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
+    optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind != "plan1"]
+    for step in range(60):
+        batch = tokenizer(texts[step % 4 :: 4], return_tensors="pt", padding=True)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        policy(**batch, labels=labels).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    folder = tmp_path_factory.mktemp("policy") / "tiny"
+    model.save_policy(policy, tokenizer, folder)
+    return folder
+
+
+def config(objective: Objective, folder: Path, **changes) -> GRPOConfig:
+    micro = changes.pop("microbatches", 1)
+    return GRPOConfig(
+        **{
+            "output_dir": str(folder),
+            "max_steps": STEPS,
+            "per_device_train_batch_size": PROBLEMS * objective.rows_per_problem // micro,
+            "gradient_accumulation_steps": micro,
+            "steps_per_generation": micro,
+            "num_generations": objective.rows_per_problem,
+            "max_completion_length": 8,
+            "learning_rate": 1e-2,
+            "lr_scheduler_type": "constant",
+            "loss_type": "dapo",
+            "beta": 0.0,
+            "top_k": 0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": [],
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "disable_tqdm": True,
+            "seed": 3,
+            **changes,
+        }
+    )
+
+
+def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Path, **changes) -> CPPOTrainer:
+    policy, tokenizer = model.load_policy(policy_folder, dtype="float32")
+    return CPPOTrainer(
+        model=policy,
+        tokenizer=tokenizer,
+        args=config(objective, out, **changes),
+        problems=crossroads.world(*WORLD)["train"],
+        style=PromptStyle("brief", tokenizer),
+        objective=objective,
+        verifier=verifier,
+        judge=judging.MethodJudge(verifier) if objective.planned else None,
+    )
+
+
+def losses(trainer: GRPOTrainer) -> list[float]:
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def weights(trainer: GRPOTrainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_grpo_arm_equals_trl_step_for_step(policy_folder, verifier, tmp_path):
+    """Planner and gate switched off, the trainer is TRL's GRPOTrainer: same losses, same weights."""
+    ours = make(GRPO, policy_folder, verifier, tmp_path / "ours")
+    ours.train()
+
+    policy, tokenizer = model.load_policy(policy_folder, dtype="float32")
+    style = PromptStyle("brief", tokenizer)
+    problems = crossroads.world(*WORLD)["train"]
+
+    def accepted(completions: list[str], problem: list[int], **_: object) -> list[float]:
+        pairs = [(problems[i], text) for i, text in zip(problem, completions, strict=True)]
+        return [float(result.passed) for result in verifier.verify_many(pairs)]
+
+    trl = GRPOTrainer(
+        model=policy,
+        reward_funcs=[accepted],
+        args=config(GRPO, tmp_path / "trl"),
+        train_dataset=Dataset.from_list([{"prompt": style.direct(p), "problem": i} for i, p in enumerate(problems)]),
+        processing_class=tokenizer,
+    )
+    trl.train()
+
+    assert any(abs(loss) > 1e-4 for loss in losses(trl)), "a run without signal would prove nothing"
+    assert losses(ours) == pytest.approx(losses(trl), abs=1e-5)
+    assert torch.allclose(weights(ours), weights(trl), atol=1e-4)
+
+
+@pytest.mark.parametrize("microbatches", [1, 4])
+def test_microbatches_do_not_change_the_step(policy_folder, verifier, tmp_path, microbatches):
+    whole = make(CPPO, policy_folder, verifier, tmp_path / "whole", max_steps=1)
+    whole.train()
+    split = make(CPPO, policy_folder, verifier, tmp_path / "split", max_steps=1, microbatches=microbatches)
+    split.train()
+    assert torch.allclose(weights(whole), weights(split), atol=1e-4)
+
+
+def test_resume_is_bit_identical(policy_folder, verifier, tmp_path):
+    straight = make(CPPO, policy_folder, verifier, tmp_path / "straight", max_steps=4)
+    straight.train()
+    first = make(CPPO, policy_folder, verifier, tmp_path / "cut", max_steps=2, save_strategy="steps", save_steps=2)
+    first.train()
+    second = make(CPPO, policy_folder, verifier, tmp_path / "cut", max_steps=4)
+    second.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
+    assert losses(second)[-2:] == losses(straight)[-2:]
+    assert torch.equal(weights(straight), weights(second))
+
+
+def test_frozen_solver_gets_no_gradient_rows(policy_folder, verifier, tmp_path):
+    trainer = make(dataclasses.replace(CPPO, credit="frozen"), policy_folder, verifier, tmp_path, max_steps=1)
+    rewards = torch.tensor([1.0, 1, 0, 0, 0, 0.0, 0, 0, 0, 0] * PROBLEMS)
+    trainer._global_methods = torch.zeros(2 * PROBLEMS, 4)
+    scaled = trainer._advantages(rewards, torch.full_like(rewards, 3)).view(-1, 5)
+    assert (scaled[:, 1:] == 0).all() and (scaled[:, 0] != 0).all()
+
+
+def test_region_weights_make_the_loss_a_sum_of_role_means(policy_folder, verifier, tmp_path):
+    """sum(A * tokens) / N over all rows equals w_P * planner mean + w_S * solver mean of the unscaled advantages."""
+    objective = dataclasses.replace(CPPO, planner_weight=2.0, solver_weight=0.5, solver_grouping="problem")
+    trainer = make(objective, policy_folder, verifier, tmp_path, max_steps=1)
+    rewards = torch.tensor([1.0, 1, 0, 0, 1, 0, 0, 1, 0, 0] * PROBLEMS)
+    tokens = torch.arange(1.0, len(rewards) + 1)
+    trainer._global_methods = torch.zeros(2 * PROBLEMS, 4)
+    folded = (trainer._advantages(rewards, tokens) * tokens).sum() / tokens.sum()
+    blocks, counts = rewards.view(-1, 2, 5), tokens.view(-1, 2, 5)
+    planner, solver = advantages.cppo_advantages(blocks[..., 0], blocks[..., 1:])
+    expected = 2.0 * (planner * counts[..., 0]).sum() / counts[..., 0].sum()
+    expected += 0.5 * (solver * counts[..., 1:]).sum() / counts[..., 1:].sum()
+    assert folded == pytest.approx(expected.item(), abs=1e-5)
+
+
+def chunk(prompts: list[list[int]], completions: list[list[int]], values: list[float]) -> dict[str, torch.Tensor]:
+    def padded(rows: list[list[int]], width: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        fill = [[0] * (width - len(r)) for r in rows]
+        ids = [f + r if left else r + f for f, r in zip(fill, rows, strict=True)]
+        ones = [[0] * len(f) + [1] * len(r) if left else [1] * len(r) + [0] * len(f) for f, r in zip(fill, rows)]
+        return torch.tensor(ids), torch.tensor(ones)
+
+    prompt_ids, prompt_mask = padded(prompts, 4, True)
+    completion_ids, completion_mask = padded(completions, 3, False)
+    return {
+        "prompt_ids": prompt_ids,
+        "prompt_mask": prompt_mask,
+        "completion_ids": completion_ids,
+        "completion_mask": completion_mask,
+        "advantages": torch.tensor(values),
+        "num_items_in_batch": torch.tensor(99),
+    }
+
+
+def test_compact_merges_drops_sorts_and_trims():
+    rows = chunk([[5, 6, 7], [5], [5, 6, 7], [8]], [[1, 2], [3], [1, 2], [4]], [0.5, 0.0, 0.25, -1.0])
+    [part], kept = compact([rows])
+    assert kept == 2
+    assert part["advantages"].tolist() == [-1.0, 0.75]  # the short row first, equal rows added up
+    assert part["prompt_ids"].tolist() == [[0, 0, 8], [5, 6, 7]]
+    assert part["completion_ids"].tolist() == [[4, 0], [1, 2]]
+    assert part["num_items_in_batch"].item() == 99
+
+
+def test_compact_fills_empty_microbatches_with_silent_rows():
+    rows = chunk([[5], [6]], [[1], [2]], [0.0, 0.0])
+    parts, kept = compact([rows, rows, rows])
+    assert kept == 0 and len(parts) == 3
+    assert all(len(part["advantages"]) == 1 and part["advantages"].item() == 0 for part in parts)
+
+
+def test_followed_credit_without_a_judge_is_refused(policy_folder, verifier, tmp_path):
+    policy, tokenizer = model.load_policy(policy_folder)
+    with pytest.raises(ParameterError, match="judges plan-following"):
+        CPPOTrainer(
+            model=policy,
+            tokenizer=tokenizer,
+            args=config(CPPO, tmp_path),
+            problems=crossroads.world(*WORLD)["train"],
+            style=PromptStyle("brief", tokenizer),
+            objective=CPPO,
+            verifier=verifier,
+            judge=None,
+        )
+
+
+def test_wrong_geometry_is_refused(policy_folder, verifier, tmp_path):
+    with pytest.raises(ParameterError, match="num_generations"):
+        make(CPPO, policy_folder, verifier, tmp_path, num_generations=5)
+
+
+def test_model_folder_without_weights_is_refused(policy_folder, tmp_path):
+    (tmp_path / "config.json").write_text((policy_folder / "config.json").read_text())
+    with pytest.raises(model.ModelError, match="no model weights"):
+        model.load_policy(tmp_path)
+
+
+def test_saved_tokenizer_loads_back_as_it_was(policy_folder):
+    _, loaded = model.load_policy(policy_folder)
+    assert loaded.tokenize("Find the middle\n1. mean\n2. mode").count("Ċ2.Ġ") == 1
+    assert json.loads((policy_folder / "tokenizer.json").read_text())["model"]["type"] == "BPE"
+    set_seed(0)
