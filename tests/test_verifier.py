@@ -618,6 +618,13 @@ def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists() and not Path(boxes).exists()
 
 
+def test_a_kill_from_outside_is_an_internal_error(verifier: Verifier) -> None:
+    suicide = "import os\nos.kill(os.getpid(), 9)"  # looks the same as the kernel's out-of-memory kill
+    for _ in range(2):
+        result = judge(verifier, suicide)
+        assert (result.verdict, result.passed, result.cached) == ("IE", False, False)
+
+
 def test_unknown_names_are_dataset_errors(verifier: Verifier) -> None:
     with pytest.raises(DatasetError, match="comparator 'fuzzy'"):
         verifier.verify(problem(comparator="fuzzy"), [RIGHT])
@@ -654,6 +661,18 @@ def test_a_missing_layer_is_an_error_unless_opted_out(allowed: bool) -> None:
     else:
         assert "L5" in done.stdout and "Landlock must be on" in done.stdout, done.stderr
         assert "CPPO_ALLOW_UNSANDBOXED=1" in done.stdout and done.stdout.count("\n") == 1
+
+
+def test_an_ordinary_user_has_every_layer() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the whole file runs as an ordinary user already")
+    command = [sys.executable, "-m", "cppo_lib.verifier"]
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, **nobody)
+    except PermissionError:
+        pytest.skip(f"other users cannot run {sys.executable}")
+    assert done.returncode == 0 and "MISSING" not in done.stdout, done.stderr
 
 
 def test_every_layer_holds_here(verifier: Verifier) -> None:

@@ -3,6 +3,7 @@ first match wins.
 
 | what is known | verdict |
 |---|---|
+| SIGKILL that was not ours (the system ran out of memory) | IE |
 | it ended before the program started | CE (does not compile), or IE (could not be isolated) |
 | killed for CPU or wall time, SIGXCPU, or more CPU than the limit even with status 0 | TLE |
 | too many files or too much output | OLE |
@@ -61,12 +62,13 @@ def ended(outcome: Outcome, report: bytes, limit: float) -> Finding | None:
     """The verdict that a process's end alone decides, None for a normal end within its limits."""
     letter, text = _split(report)
     late = _time_out(outcome, limit)
+    if outcome.status == -signal.SIGKILL and not outcome.killed and late is None:
+        return Finding("IE", "the test process was killed from outside (out of memory?)")
     if not letter:
         if outcome.status == SETUP_FAILED:
             return Finding("IE", "the test process could not be isolated")
-        if outcome.status == -signal.SIGKILL and late is None:
-            return Finding("IE", "the test process was killed from outside")
-        return Finding("CE", "the program could not be compiled within its limits")
+        firm = late is None or late.firm
+        return Finding("CE", "the program could not be compiled within its limits", firm)
     if letter == "C":
         return Finding("CE", text)
     if late:
