@@ -169,9 +169,7 @@ def leave_one_out_minus_one(rewards: Tensor, *, k: int) -> Tensor:
         return rewards / n
     ordered, order = rewards.sort(dim=-1)
     weights = ordered.new_tensor([comb(j, k - 2) / comb(n, k) for j in range(n)])
-    gains = (ordered.unsqueeze(-1) - ordered.unsqueeze(-2)).tril(
-        -1
-    )  # (..., i, j): r_i - r_j, j < i
+    gains = (ordered.unsqueeze(-1) - ordered.unsqueeze(-2)).tril(-1)  # (..., i, j): r_i - r_j, j < i
     return torch.empty_like(rewards).scatter_(-1, order, (gains * weights).sum(dim=-1))
 
 
@@ -208,8 +206,11 @@ def cppo_advantages(
     Args:
         planner_rewards: (P, G), R_plan of the G tuples of each of P problems: one group each.
         solver_rewards: (P, G, K), credit of the K attempts of each tuple.
-        solver_grouping: which attempts are compared: all G*K of the "problem" (not stated in the
-            abstract; our default), the G in the same "slot", or the K of one "tuple".
+        solver_grouping: which attempts on a problem are compared: all G*K ("problem"), the G in
+            the same "slot", the K of one "tuple", or those that were given the same "method"
+            (not stated in the abstract).
+        methods: (P, G, K), equal numbers for equal methods; for grouping by method only. A method
+            that was tried once has nothing to compare with and gets 0.
         planner_rule, solver_rule: names in `ADVANTAGE_RULES`; `k` is handed to both.
 
     Returns:
@@ -229,10 +230,11 @@ def cppo_advantages(
         solver = rule(solver_rewards.transpose(1, 2), k=k).transpose(1, 2)
     elif solver_grouping == "tuple":
         solver = rule(solver_rewards, k=k)
-    elif solver_grouping == "method" and methods is not None:
-        solver = _by_method(solver_rewards.flatten(1), methods.flatten(1), rule, k).view(
-            solver_rewards.shape
-        )
+    elif solver_grouping == "method":
+        if methods is None or methods.shape != solver_rewards.shape:
+            raise ParameterError("solver_grouping 'method' needs the method of each attempt")
+        solver = _by_method(solver_rewards.flatten(1), methods.flatten(1), rule, k)
+        solver = solver.view(solver_rewards.shape)
     else:
         known = ", ".join(SOLVER_GROUPINGS)
         raise ParameterError(f"unknown solver_grouping {solver_grouping!r}; known: {known}")
@@ -240,7 +242,7 @@ def cppo_advantages(
 
 
 def _by_method(solver_rewards: Tensor, methods: Tensor, rule: Rule, k: int) -> Tensor:
-    """Apply a rule to each set of equal methods on a problem; both tensors (P, G*K). Sets of one get 0."""
+    """Apply a rule to each set of equal methods on a problem; both (P, G*K); a set of one gets 0."""
     result = torch.zeros_like(solver_rewards)
     for problem in range(len(methods)):
         for method in methods[problem].unique():

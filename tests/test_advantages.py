@@ -174,9 +174,7 @@ def test_pkpo_is_an_unbiased_gradient_of_max_at_k(estimator) -> None:  # type: i
     n, k = 4, 2
     probs = logits.softmax(0)
     outcomes = torch.tensor(list(product(range(3), repeat=n)))
-    objective = sum(
-        probs[list(draw)].prod() * values[list(draw)].max() for draw in product(range(3), repeat=k)
-    )
+    objective = sum(probs[list(draw)].prod() * values[list(draw)].max() for draw in product(range(3), repeat=k))
     (exact,) = torch.autograd.grad(objective, logits, retain_graph=True)
     weights = probs.detach()[outcomes].prod(dim=-1, keepdim=True) * estimator(values[outcomes], k=k)
     (estimate,) = torch.autograd.grad((weights * logits.log_softmax(0)[outcomes]).sum(), logits)
@@ -219,12 +217,24 @@ def test_groupings_compare_the_rows_they_name() -> None:
     assert torch.allclose(by_tuple[0, 2], grpo(solver[0, 2], k=1))
 
 
+def test_grouping_by_method_compares_equal_methods_of_one_problem() -> None:
+    """Method 7 appears three times on the first problem, 8 once; the second problem is apart."""
+    rewards = vector([1, 0, 0, 1, 1, 1, 0, 0]).view(2, 2, 2)
+    methods = torch.tensor([7, 8, 7, 7, 7, 7, 9, 9]).view(2, 2, 2)
+    _, solver = cppo_advantages(
+        torch.zeros(2, 2).double(), rewards, methods=methods, solver_grouping="method",
+        solver_rule="rloo",
+    )  # fmt: skip
+    assert close(solver[0].flatten(), [0.5, 0, -1, 0.5])
+    assert close(solver[1].flatten(), [0, 0, 0, 0])
+    with pytest.raises(ParameterError, match="needs the method of each attempt"):
+        cppo_advantages(torch.zeros(2, 2).double(), rewards, solver_grouping="method")
+
+
 def test_cppo_by_hand() -> None:
     """G=2, K=2: the planner of the winning tuple is praised, its losing attempt is not."""
     planner_rewards, solver_rewards = vector([1, 0]).view(1, 2), vector([1, 0, 0, 0]).view(1, 2, 2)
-    planner, solver = cppo_advantages(
-        planner_rewards, solver_rewards, planner_rule="rloo", solver_rule="rloo"
-    )
+    planner, solver = cppo_advantages(planner_rewards, solver_rewards, planner_rule="rloo", solver_rule="rloo")
     assert close(planner[0], [1, -1])
     assert close(solver[0].flatten(), [1, -1 / 3, -1 / 3, -1 / 3])
 
