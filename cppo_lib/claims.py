@@ -147,9 +147,7 @@ def update_readme(readme: Path, block: str) -> bool:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise CPPOError(
-            f"{store.show(readme)} needs the lines {BEGIN} and {END} around its results"
-        )
+        raise CPPOError(f"{store.show(readme)} needs the lines {BEGIN} and {END} around its results")
     new = f"{head}{BEGIN}\n{block}{END}{tail}"
     if new == text:
         return False

@@ -107,9 +107,7 @@ def label(method: str) -> str:
 
 def _ordered(names: Any) -> list[str]:
     known = list(LABELS)
-    return sorted(
-        names, key=lambda name: (known.index(name) if name in known else len(known), name)
-    )
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def load_results(params: Report) -> Results:

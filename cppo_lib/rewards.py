@@ -64,9 +64,7 @@ def followed_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:
         ParameterError: no judge said which attempts follow their method.
     """
     if followed is None:
-        raise ParameterError(
-            "credit 'followed' needs a benchmark that judges plan-following; choose own or marginal"
-        )
+        raise ParameterError("credit 'followed' needs a benchmark that judges plan-following; choose own or marginal")
     return _as_float(passed) * _as_float(followed)
 
 

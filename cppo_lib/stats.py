@@ -91,9 +91,7 @@ def score_table(attempts: pd.DataFrame, *, k: int | None = None) -> pd.DataFrame
         per_problem = scores.groupby(KEY[:2])["score"].mean()
     else:
         counts = attempts.groupby(KEY[:2])["passed"].agg(["sum", "count"])
-        per_problem = pd.Series(
-            iid_pass_at_k(counts["sum"], counts["count"], k=k), index=counts.index, name="score"
-        )
+        per_problem = pd.Series(iid_pass_at_k(counts["sum"], counts["count"], k=k), index=counts.index, name="score")
     table = per_problem.unstack("problem_id")
     if table.isna().to_numpy().any():
         gap = str(table.columns[table.isna().any()][0])
@@ -120,9 +118,7 @@ def check_attempts(attempts: pd.DataFrame) -> int:
             raise ParameterError(f"attempt records mix several values of {column}: {found}")
     method, size = str(attempts["method"].iloc[0]), int(attempts["k"].iloc[0])
     if attempts["coordinated"].nunique() != 1:
-        raise ParameterError(
-            f"attempt records of {method} mix coordinated tuples with i.i.d. attempts"
-        )
+        raise ParameterError(f"attempt records of {method} mix coordinated tuples with i.i.d. attempts")
     if attempts.duplicated(KEY).any():
         raise ParameterError(f"attempt records of {method} hold the same attempt twice")
     if (attempts.groupby(KEY[:3])["slot"].count() != size).any():
@@ -266,9 +262,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     return float(scipy.stats.binomtest(gained, gained + lost).pvalue)
 
 
-def sign_flip(
-    differences: ArrayLike, *, resamples: int = INTERVAL_RESAMPLES, seed: int = 0
-) -> float:
+def sign_flip(differences: ArrayLike, *, resamples: int = INTERVAL_RESAMPLES, seed: int = 0) -> float:
     """Two-sided p-value of "each problem's difference is as likely + as -" (exact up to n = 13)."""
     values = np.asarray(differences, dtype=np.float64)
     values = values[np.abs(values) > ROUNDING]  # a zero keeps its sign: it carries no evidence

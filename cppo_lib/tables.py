@@ -63,9 +63,7 @@ def main_table(results: Results) -> Table:
     )
     if "difference" in numbers:
         gap = render.pairs(numbers, "difference_low", "difference_high", render.signed)
-        shown[f"minus {label(str(results.baseline))}"] = render.show(
-            numbers["difference"], render.signed
-        )
+        shown[f"minus {label(str(results.baseline))}"] = render.show(numbers["difference"], render.signed)
         shown["interval of the difference"] = gap
         shown["p (Holm)"] = render.show(numbers["p_holm"], render.p_value)
     shown["seeds"] = render.show(numbers["seeds"], render.count)
@@ -110,9 +108,7 @@ def differences(results: Results) -> dict[str, Difference]:
     """Paired difference of every other method to the baseline; empty without a baseline."""
     base = results.baseline
     return {
-        method: difference(results, method, base)
-        for method in results.methods
-        if base is not None and method != base
+        method: difference(results, method, base) for method in results.methods if base is not None and method != base
     }
 
 

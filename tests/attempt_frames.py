@@ -36,15 +36,11 @@ def draw_methods(method: str, rng: np.random.Generator, k: int) -> list[int]:
     """The methods that one block of K attempts uses."""
     if method in INDEPENDENT:
         return [int(m) for m in rng.choice(8, size=k, p=INDEPENDENT[method])]
-    weights = np.where(
-        np.arange(8) < k, COORDINATED[method] / k, (1 - COORDINATED[method]) / (8 - k)
-    )
+    weights = np.where(np.arange(8) < k, COORDINATED[method] / k, (1 - COORDINATED[method]) / (8 - k))
     return [int(m) for m in rng.choice(8, size=k, replace=False, p=weights)]
 
 
-def simulate(
-    method: str, *, seed: int = 0, problems: int = 24, tuples: int = 4, k: int = 4
-) -> pd.DataFrame:
+def simulate(method: str, *, seed: int = 0, problems: int = 24, tuples: int = 4, k: int = 4) -> pd.DataFrame:
     """Attempt records of one method and seed; the problems are the same for every method."""
     world = np.random.default_rng(99)
     hidden = [int(m) for m in world.choice(8, size=problems, p=P)]
@@ -143,9 +139,7 @@ def metrics_rows(arm: str, *, seed: int = 0, steps: int = 30) -> list[dict[str, 
     return rows
 
 
-def write_runs(
-    runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4
-) -> None:
+def write_runs(runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4) -> None:
     """The artefacts of a whole profile `test`, as the notebooks before the tables leave them."""
     profile = runs / "test"
     ceilings = profile / "01_data_prep" / "crossroads" / "ceilings.json"

@@ -100,9 +100,7 @@ def test_main_table_holds_the_scores_of_the_records(two_seeds: Results) -> None:
     for method in METHODS:
         assert rows.loc[method, "pass@4"] == pytest.approx(pass_at_k(two_seeds.of(method)))
         assert rows.loc[method, "low"] <= rows.loc[method, "pass@4"] <= rows.loc[method, "high"]
-    assert rows.loc["cppo", "difference"] == pytest.approx(
-        rows.loc["cppo", "pass@4"] - rows.loc["pkpo", "pass@4"]
-    )
+    assert rows.loc["cppo", "difference"] == pytest.approx(rows.loc["cppo", "pass@4"] - rows.loc["pkpo", "pass@4"])
     assert pd.isna(rows.loc["pkpo", "difference"])
     assert (rows["p_holm"] >= rows["p"])[rows["p"].notna()].all()
     assert rows.loc["closed_form.coordinated", "pass@4"] == crossroads.ceilings(4)["coordinated"]
@@ -213,9 +211,7 @@ def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
     assert found["PKPO is above GRPO"]
 
 
-def test_readme_block_replaces_what_is_between_the_markers(
-    two_seeds: Results, tmp_path: Path
-) -> None:
+def test_readme_block_replaces_what_is_between_the_markers(two_seeds: Results, tmp_path: Path) -> None:
     readme, folder = tmp_path / "README.md", tmp_path / "figures"
     readme.write_text(f"# Title\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n")
     with pytest.raises(MissingArtefactError, match=r"06_figures\.ipynb"):
