@@ -100,6 +100,8 @@ def test_results_keep_the_order_of_mixed_problems(verifier: Verifier) -> None:
 
 
 # Input and output ----------------------------------------------------------------------------
+# From 3.12 on the interpreter itself limits how deep C code may call back, whatever the stack.
+C_DEPTH = 15_000 if sys.version_info < (3, 12) else 1200
 IDIOMS = {
     "input": "a = input()",
     "read": "import sys\na = sys.stdin.read()",
@@ -135,7 +137,7 @@ ENDINGS = {
     "t = threading.Thread(target=print, args=(s,))\nt.start(); t.join()",
     "atexit": "import atexit\natexit.register(print, s)",
     "deep recursion": "def f(n): return n and f(n - 1)\nprint(s + f(40000))",
-    "deep recursion through C": "f = lru_cache(None)(lambda n: n and f(n - 1))\nprint(s + f(15000))",
+    "deep recursion through C": f"f = lru_cache(None)(lambda n: n and f(n - 1))\nprint(s + f({C_DEPTH}))",
     "dataclass": "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nprint(A(s).x)",
     "asyncio": "import asyncio\nasync def f(): print(s)\nasyncio.run(f())",
     "file in the box": "open('x', 'w').write(str(s))\nprint(open('x').read())",
@@ -391,9 +393,10 @@ CALLS = {
         "class I(int):\n    def __eq__(self, other): return True\ndef f(a, b): return I(9)",
         "WA",
     ),
+    "large text": ("def f(a, b): return 'x' * 10**6", "OLE"),
     "recursive list": ("def f(a, b):\n    x = []\n    x.append(x)\n    return x", "RE"),
     "huge text": ("def f(a, b): return 'x' * 10**8", "OLE"),
-    "huge int": ("def f(a, b): return 10**(10**5)", "WA"),
+    "long int": ("def f(a, b): return 10**(10**4)", "WA"),
     "nan": ("def f(a, b): return float('nan')", "WA"),
     "generator": ("def f(a, b): yield 3", "WA"),
     "forged report": (
@@ -471,6 +474,13 @@ def test_a_test_may_expect_an_exception(verifier: Verifier) -> None:
     task = problem((check, ""), mode="assert", fn_name="f")
     assert judge(verifier, "def f(x): return {}[x]", task).verdict == "AC"
     assert judge(verifier, "def f(x): return [][x]", task).verdict == "RE"
+
+
+def test_an_exception_cannot_cut_a_test_short(verifier: Verifier) -> None:
+    check = "def check(c):\n    for y, x in zip([2, 4], map(c, [1, 2])):\n        assert x == y\n"
+    task = problem((check, ""), mode="assert", fn_name="f")
+    assert judge(verifier, "def f(x): return 2 * x", task).verdict == "AC"
+    assert judge(verifier, "def f(x): raise StopIteration", task).verdict == "RE"
 
 
 def test_a_broken_test_is_nobodys_pass(verifier: Verifier) -> None:

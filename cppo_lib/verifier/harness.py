@@ -1,16 +1,14 @@
-"""What happens inside a test process: compile, run, report. Standard library only; the zygote loads
-it.
+"""What happens inside a test process: compile, run, report. Standard library only.
 
 Nothing here can decide that a program passed. A `stdio` program leaves bytes on its standard
 output, a `call` program leaves a value, and both are judged elsewhere. In `assert` mode two
 processes talk over a pair of pipes: `serve` runs the program and answers calls, `check` runs the
 trusted test against a proxy and never executes a byte of the program.
 
-A report is one letter and a text in a memory file. R: started, C: does not compile, E: uncaught
-exception,
-V: value (tagged JSON), O: value too large; from `check` alone, P: passed, A: assertion failed, X:
-the program raised, G: the program is gone,
-B: its answer could not be used, D: the test itself is broken.
+A report is one letter and a text in a memory file. From a program's process: R started, C does not
+compile, E uncaught exception, V value (tagged JSON), O value too large. From `check`: P passed,
+A assertion failed, X the program raised, G the program is gone, B its answer could not be used,
+D the test itself is broken.
 """
 
 from __future__ import annotations
@@ -32,6 +30,7 @@ from cppo_lib.verifier.values import VALUE_LIMIT, decode, encode
 SETUP_FAILED = 121
 """Exit status of a test process that could not be isolated: never a verdict on the program."""
 _TEXT_LIMIT = 2000
+_ENDS_OF_LOOPS = (StopIteration, StopAsyncIteration)
 
 
 def _report(fd: int, letter: str, text: str = "") -> None:
@@ -202,9 +201,14 @@ def serve(source: str, known: types.ModuleType, function: str, report: int, inbo
 
 
 def _raised(name: str, text: str) -> Exception:
-    """An exception of a built-in class (so that a test can expect it), marked as the program's."""
+    """An exception of a built-in class (so that a test can expect it), marked as the program's.
+
+    Not StopIteration: a test that loops over `map(candidate, ...)` would take it for the end of its inputs.
+    """
     known = getattr(builtins, name, None)
-    base = known if isinstance(known, type) and issubclass(known, Exception) else Exception
+    base: type[Exception] = Exception
+    if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, _ENDS_OF_LOOPS):
+        base = known
     kind = type(
         name,
         (base,),

@@ -102,6 +102,8 @@ def call(problem: Problem, test: Test, outcome: Outcome, report: bytes) -> Findi
     early = ended(outcome, report, problem.cpu_limit_s)
     if early:
         return early
+    if len(report) > output_cap(test.expected) + 4 * len(test.expected):  # tags make JSON longer
+        return Finding("OLE", "the returned value is too large")
     letter, text = _split(report)
     if letter != "V":
         return Finding("RE", "the program ended before it returned a value")
