@@ -35,9 +35,7 @@ def notebook_of(path: Path) -> str:
     """`03_rl_training` for `03_rl_training.cppo.yaml`; ParameterError when there is no such one."""
     name = path.name.split(".")[0]
     if name not in MODELS:
-        raise ParameterError(
-            f"{store.show(path)}: no notebook is called {name!r}{_nearest(name, MODELS)}"
-        )
+        raise ParameterError(f"{store.show(path)}: no notebook is called {name!r}{_nearest(name, MODELS)}")
     return name
 
 

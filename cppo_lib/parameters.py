@@ -33,9 +33,7 @@ def _benchmark(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Benchmark = Annotated[
-    str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})
-]
+Benchmark = Annotated[str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "nsr", "cppo"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
@@ -75,9 +73,7 @@ class PlannerSFT(Params):
 
     notebook = "02_planner_sft"
 
-    base_model: PolicyName = Field(
-        description="`scratch` (pretrain the tiny model), a hub id or a model folder"
-    )
+    base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
     vocab_size: int = Field(ge=300, le=50_000, description="tokens of the tiny model's BPE")
     hidden_size: int = Field(ge=8, le=1024, description="width of the tiny model")
@@ -104,9 +100,7 @@ class RLTraining(Params):
     notebook = "03_rl_training"
 
     arm: Name = Field(description="name of the run and of its row in the tables")
-    policy: PolicyName = Field(
-        description="start: `sft` or `base` of this profile, a model folder or a hub id"
-    )
+    policy: PolicyName = Field(description="start: `sft` or `base` of this profile, a model folder or a hub id")
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
     algorithm: Algorithm = Field(description="advantage rule; `cppo` trains planner and solver")
     k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
@@ -116,13 +110,9 @@ class RLTraining(Params):
     learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
     beta: Number = Field(ge=0, le=10, description=f"weight of the KL to the start ({OURS})")
     credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
-    solver_grouping: Grouping = Field(
-        description=f"attempts that solver rewards are normalised over ({OURS})"
-    )
+    solver_grouping: Grouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
     planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
-    solver_weight: Number = Field(
-        ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})"
-    )
+    solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
     pkpo_k: int = Field(ge=1, le=64, description=f"k of the PKPO and pass_at_k rules ({OURS})")
     temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
@@ -151,8 +141,7 @@ class Evaluation(Params):
     )
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
     procedure: Procedure = Field(
-        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one "
-        "tuple of K methods"
+        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods"
     )
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")

@@ -63,9 +63,7 @@ def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
         inside = path.is_relative_to(runs_root())
         profile = path.relative_to(runs_root()).parts[0] if inside else "tiny"
         hint = f"make reproduce PROFILE={profile}"
-    raise MissingArtefactError(
-        f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})"
-    )
+    raise MissingArtefactError(f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})")
 
 
 def policy_source(profile: str, policy: str, seed: int = 0) -> str:
@@ -93,9 +91,14 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     return str(require(folder, notebook=notebook))
 
 
+def figures_path(profile: str, chosen: str) -> Path:
+    """What the parameter `figures_dir` means: from the root, or empty for the profile's own."""
+    return root() / chosen if chosen else runs_root() / profile / "figures"
+
+
 def figures_dir(profile: str, chosen: str) -> Path:
-    """The `figures_dir` parameter as a folder, created: from the root, or the profile's own."""
-    return writable_dir(root() / chosen if chosen else runs_root() / profile / "figures")
+    """`figures_path`, created. Raises CPPOError when it cannot be."""
+    return writable_dir(figures_path(profile, chosen))
 
 
 def show(path: Path) -> str:
@@ -109,6 +112,4 @@ def show(path: Path) -> str:
 def unwritable(path: Path, error: OSError) -> CPPOError:
     """The one-line error for a file or folder that cannot be written."""
     reason = error.strerror or type(error).__name__
-    return CPPOError(
-        f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS"
-    )
+    return CPPOError(f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS")

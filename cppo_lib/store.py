@@ -17,14 +17,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import pandas as pd
 
 from cppo_lib.errors import CPPOError
 from cppo_lib.paths import (
@@ -40,13 +39,14 @@ from cppo_lib.paths import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = [
-    "append_jsonl", "elapsed", "figures_dir", "file_sha256", "git_state", "params_sha256",
-    "policy_source", "progress", "provenance", "read_json", "read_jsonl", "require", "root",
-    "runs_root", "show", "stage_dir", "writable_dir", "write_figure", "write_json", "write_meta",
-    "write_parquet", "write_summary", "write_text",
+    "append_jsonl", "clock", "elapsed", "figures_dir", "file_sha256", "git_state", "params_sha256",
+    "policy_source", "progress", "provenance", "read_json", "read_jsonl", "require",
+    "resumable_dir", "root", "runs_root", "show", "stage_dir", "writable_dir", "write_figure",
+    "write_json", "write_meta", "write_parquet", "write_summary", "write_text",
 ]  # fmt: skip
 PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
 _STARTED = time.monotonic()
@@ -83,6 +83,8 @@ def write_json(path: Path, value: Any) -> Path:
 
 def write_parquet(path: Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> Path:
     """Write a table (a frame, or one mapping per row) as Parquet, whole and without an index."""
+    import pandas as pd  # here, because the command line needs none of it and starts often
+
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     return _atomically(path, lambda partial: frame.to_parquet(partial, index=False))
 
@@ -110,6 +112,22 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def resumable_dir(folder: Path, fingerprint: str) -> Path:
+    """A run's folder, emptied unless what it holds was begun under the same fingerprint.
+
+    So a run goes on from its own checkpoints after a kill, and never from those of other
+    parameters, other code or other inputs (`cppo_lib.sources.fingerprint`).
+    """
+    mark = folder / "fingerprint.txt"
+    if mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint:
+        return writable_dir(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    writable_dir(folder)
+    write_text(mark, fingerprint)
+    return folder
 
 
 # --- one line per event -----------------------------------------------------------------------
@@ -153,9 +171,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise CPPOError(
-                f"{show(path)}:{number} is not JSON ({error}): delete the file and run again"
-            ) from error
+            raise CPPOError(f"{show(path)}:{number} is not JSON ({error}): delete the file and run again") from error
     return rows
 
 
@@ -184,9 +200,7 @@ def git_state() -> dict[str, Any]:
     """`{"commit": sha or None, "dirty": bool or None}`; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(root()), *arguments], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", "-C", str(root()), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
@@ -257,11 +271,15 @@ def write_summary(
 # --- progress ---------------------------------------------------------------------------------
 
 
-def elapsed() -> str:
-    """Time since this process imported the library, as `1:05` or `2:03:04`."""
-    seconds = int(time.monotonic() - _STARTED)
-    hours, rest = divmod(seconds, 3600)
+def clock(seconds: float) -> str:
+    """A duration as `1:05` or `2:03:04`."""
+    hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def elapsed() -> str:
+    """Time since this process imported the library, as `clock` writes it."""
+    return clock(time.monotonic() - _STARTED)
 
 
 def progress(message: str) -> None:

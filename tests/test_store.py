@@ -154,13 +154,9 @@ def test_meta_file_says_where_an_artefact_came_from(tmp_path):
 
 def test_summary_changes_when_an_artefact_does(tmp_path):
     artefact = store.write_text(tmp_path / "model.txt", "one")
-    first = store.read_json(
-        store.write_summary(tmp_path, {"seed": 0}, values={"loss": 0.5}, artefacts=[artefact])
-    )
+    first = store.read_json(store.write_summary(tmp_path, {"seed": 0}, values={"loss": 0.5}, artefacts=[artefact]))
     artefact.write_text("two")
-    second = store.read_json(
-        store.write_summary(tmp_path, {"seed": 0}, values={"loss": 0.5}, artefacts=[artefact])
-    )
+    second = store.read_json(store.write_summary(tmp_path, {"seed": 0}, values={"loss": 0.5}, artefacts=[artefact]))
     assert first["loss"] == second["loss"] == 0.5
     assert first["artefacts"] != second["artefacts"]
 
@@ -174,3 +170,12 @@ def test_progress_is_one_flushed_line():
 def test_show_is_relative_inside_the_repository_only():
     assert store.show(store.root() / "params" / "tiny") == "params/tiny"
     assert store.show(Path("/nowhere/x")) == "/nowhere/x"
+
+
+def test_resumable_folder_keeps_only_what_the_same_run_wrote(tmp_path):
+    folder = store.resumable_dir(tmp_path / "cppo.s0", "one")
+    (folder / "checkpoints").mkdir()
+    assert store.resumable_dir(folder, "one") == folder
+    assert (folder / "checkpoints").is_dir()
+    store.resumable_dir(folder, "two")
+    assert os.listdir(folder) == ["fingerprint.txt"]

@@ -1,0 +1,83 @@
+# Front door of the suite. `make reproduce` and `make test` each work right after a clone.
+#
+#   PYTHON       a Python 3.11, 3.12 or 3.13 (python3)
+#   PROFILE      smoke, tiny, laptop or a folder of your own below params/ (tiny)
+#   SEEDS        RL seeds 0 to SEEDS-1 (1)
+#   CORES        runs side by side (all cores)
+#   MODEL        a model folder or hub id in place of the profile's
+#   TORCH_INDEX  index URL to take torch from. Linux without an NVIDIA GPU: that of PyTorch's CPU
+#                wheels (see pytorch.org/get-started), which saves several GB
+
+PYTHON ?= python3
+PROFILE ?= tiny
+SEEDS ?= 1
+CORES ?=
+MODEL ?=
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+SERIES := $(BIN)/python -m cppo_lib.series
+PLAN := --profile $(PROFILE) --seeds $(SEEDS) $(if $(MODEL),--model $(MODEL))
+TORCH := $(shell grep '^torch==' constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: setup reproduce why test test-notebooks lint lab doctor lock check-env clean help
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
+		"Python 3.11 to 3.13 is needed and %d.%d was found: make setup PYTHON=python3.12" % v)'
+	@echo "installing into .venv (two minutes; without TORCH_INDEX torch may be a large download)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@echo "$(TORCH) installed, now the suite"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP)  ## install the suite into .venv from pinned versions
+	@echo "ready: . .venv/bin/activate, or make lab"
+
+reproduce: $(STAMP)  ## run what is out of date in PROFILE; tables and figures land in figures/
+	@$(SERIES) reproduce $(PLAN) $(if $(CORES),--cores $(CORES))
+
+why: $(STAMP)  ## say what make reproduce would run, and why
+	@$(SERIES) why $(PLAN)
+
+test: lint  ## lint, types, unit tests, the smoke series, and every notebook under nbval
+	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory test-notebooks
+
+# In order and in one process, each on what the ones before it wrote into a folder of their own.
+test-notebooks: $(STAMP)  ## run every numbered notebook at its smoke defaults under nbval
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	CPPO_RUNS="$$runs" OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false \
+	$(BIN)/python -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300 \
+		$(sort $(wildcard notebooks/0*.ipynb))
+
+lint: $(STAMP)  ## ruff (notebooks too) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lab: $(STAMP)  ## open JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+doctor: $(STAMP)  ## say which isolation layers the verifier has on this machine
+	@$(BIN)/python -m cppo_lib.verifier
+
+lock: $(STAMP)  ## compile constraints.txt from pyproject.toml, for Python 3.11 to 3.13 and all extras
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate \
+		--custom-compile-command "make lock" pyproject.toml -o constraints.txt
+
+check-env: $(STAMP)  ## resolve every extra on every Python against constraints.txt (needs a network)
+	$(BIN)/python -m pip check
+	$(BIN)/python -m pytest -m slow tests/test_environment.py
+
+clean:  ## delete runs/PROFILE (figures/ stays)
+	@case '$(PROFILE)' in ''|*/*|.*) echo "PROFILE must be a plain name"; exit 1;; esac
+	rm -rf 'runs/$(PROFILE)'
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; sed -n '/^#   /s/^#   /    /p' $(MAKEFILE_LIST)

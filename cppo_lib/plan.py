@@ -1,0 +1,203 @@
+"""The series as a plan: which notebook runs with which parameters, and what each run depends on.
+
+A profile is a folder of parameter files; every file is one run of one notebook, and the RL arms
+and their evaluations run once per seed. The Snakefile asks this module for the runs, their inputs
+and what they are given; Snakemake then decides what is out of date. A run depends on its parameter
+file, on the runs before it, on the code cells of its notebook, and on the library modules that
+notebook imports, directly or through others, so that a new colour in plots.py retrains nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cppo_lib import config, paths
+from cppo_lib.errors import ParameterError
+from cppo_lib.parameters import Evaluation, Params, PlannerSFT, Report, RLTraining
+from cppo_lib.sources import modules_of, notebook_path
+
+LOCAL_POLICIES = ("base", "sft")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of one notebook.
+
+    Attributes:
+        name: names its executed notebook and its log, such as `03_rl_training.cppo.s0`.
+        file: its parameter file; `params` are the checked values with `given` applied.
+        given: values that replace those of the file (seed, seeds, a model in place of a hub id).
+        done: the files that appear when it has finished, relative to `runs/<profile>`.
+    """
+
+    name: str
+    file: Path
+    params: Params
+    given: dict[str, str | int]
+    done: tuple[str, ...]
+
+    @property
+    def notebook(self) -> str:
+        """The notebook's name, such as `03_rl_training`."""
+        return self.params.notebook
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a profile.
+
+    Args:
+        profile: a folder below `params/`.
+        seeds: RL arms and their evaluations run with seeds 0 to seeds-1.
+        model: a model folder or hub id to use wherever the profile names a hub id or folder.
+
+    Raises:
+        ParameterError: no such profile, a faulty parameter file, or an arm that nothing trains.
+    """
+
+    profile: str
+    seeds: int = 1
+    model: str = ""
+    runs: dict[str, Run] = field(init=False)
+
+    def __post_init__(self) -> None:
+        runs: dict[str, Run] = {}
+        for run in self._all_runs():
+            if run.name in runs:
+                other = runs[run.name].file.name
+                raise ParameterError(
+                    f"{paths.show(run.file)} and {other} would both write {run.done[0]}; give one "
+                    f"of them another name (arm, method) or delete it"
+                )
+            runs[run.name] = run
+        object.__setattr__(self, "runs", runs)
+        for run in runs.values():
+            self.before(run)
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<profile>`: the folder that every output of the plan is relative to."""
+        return paths.runs_root() / self.profile
+
+    @property
+    def targets(self) -> list[str]:
+        """Every file that exists when the whole plan has run."""
+        return [done for run in self.runs.values() for done in run.done]
+
+    def of(self, notebook: str) -> list[Run]:
+        """The runs of one notebook."""
+        return [run for run in self.runs.values() if run.notebook == notebook]
+
+    def inputs(self, name: str) -> list[str]:
+        """Files whose change makes the run out of date, relative to `folder`."""
+        run = self.runs[name]
+        upstream = [before.done[0] for before in self.before(run)]
+        sources = [run.file, *modules_of(run.notebook, run.params.benchmark)]
+        return upstream + [os.path.relpath(path, self.folder) for path in sources]
+
+    def arguments(self, name: str) -> str:
+        """What follows `run-notebook` on the command line of a run, quoted for a shell."""
+        run = self.runs[name]
+        files = [os.path.relpath(p, self.folder) for p in (notebook_path(run.notebook), run.file)]
+        words = [files[0], run.done[-1], "-f", files[1]]
+        for key, value in run.given.items():
+            words += ["-p", f"{key}={value}"]
+        return shlex.join(words)
+
+    @property
+    def table(self) -> str:
+        """The main table, relative to `folder`."""
+        tables = [run.done[1] for run in self.of("05_paper_tables")]
+        return tables[0] if tables else "figures/T1_main.md"
+
+    def before(self, run: Run) -> list[Run]:
+        """The runs whose results this one reads. Raises ParameterError when one is not planned."""
+        match run.params:
+            case PlannerSFT():
+                return self._data(run)
+            case RLTraining(policy=policy) | Evaluation(policy=policy):
+                return self._data(run) + self._policy(run, policy)
+            case Report(split=split, benchmark=benchmark):
+                records = [
+                    other
+                    for other in self.of("04_evaluation")
+                    if isinstance(other.params, Evaluation)
+                    and (other.params.split, other.params.benchmark) == (split, benchmark)
+                ]
+                return self._data(run) + self.of("03_rl_training") + records
+            case _:
+                return []
+
+    def _data(self, run: Run) -> list[Run]:
+        same = run.params.benchmark
+        return [data for data in self.of("01_data_prep") if data.params.benchmark == same]
+
+    def _policy(self, run: Run, policy: str) -> list[Run]:
+        if policy in LOCAL_POLICIES:
+            found, needed = self.of("02_planner_sft"), "02_planner_sft.yaml"
+        elif policy.startswith("arm:"):
+            name = f"03_rl_training.{policy.removeprefix('arm:')}.s{run.params.seed}"
+            found = [self.runs[name]] if name in self.runs else []
+            needed = f"a file with arm: {policy.removeprefix('arm:')}"
+        else:
+            return []
+        if not found:
+            raise ParameterError(
+                f"{paths.show(run.file)}: key 'policy' is {policy!r}, but params/{self.profile} has no {needed}"
+            )
+        return found
+
+    def _all_runs(self) -> Iterator[Run]:
+        folder = paths.root() / "params" / self.profile
+        files = [path for path in sorted(folder.glob("*.yaml")) if path.name != config.PUBLISHED]
+        if not files:
+            known = sorted(p.parent.name for p in folder.parent.glob("*/0*.yaml"))
+            raise ParameterError(
+                f"params/{self.profile} holds no parameter files to run; choose PROFILE from "
+                f"{', '.join(dict.fromkeys(known))}"
+            )
+        for path in files:
+            params = config.load_params(path)
+            seeded = isinstance(params, RLTraining) or (
+                isinstance(params, Evaluation) and params.policy.startswith("arm:")
+            )
+            for seed in range(self.seeds) if seeded else [params.seed]:
+                given = self._given(params, seed)
+                yield self._run(path, config.load_params(path, **given), given)
+
+    def _given(self, params: Params, seed: int) -> dict[str, str | int]:
+        given: dict[str, str | int] = {"seed": seed} if seed != params.seed else {}
+        match params:
+            case Report(seeds=seeds) if seeds != self.seeds:
+                given["seeds"] = self.seeds
+            case PlannerSFT(base_model=name) if self.model and name != "scratch":
+                given["base_model"] = self.model
+            case RLTraining(policy=name) | Evaluation(policy=name) if (
+                self.model and name not in LOCAL_POLICIES and not name.startswith("arm:")
+            ):
+                given["policy"] = self.model
+        return given
+
+    def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:
+        stage = params.notebook
+        key, done = "", [f"{stage}/summary.json"]
+        match params:
+            case RLTraining(arm=arm, seed=seed):
+                key = f"{arm}.s{seed}"
+                done = [f"{stage}/{key}/summary.json"]
+            case Evaluation(benchmark=benchmark, split=split, method=method, seed=seed):
+                key = f"{benchmark}.{split}.{method}.s{seed}"
+                done = [f"{stage}/{key}.parquet"]
+            case Report(figures_dir=chosen):
+                if stage == "05_paper_tables":
+                    table = paths.figures_path(self.profile, chosen) / "T1_main.md"
+                    done.append(os.path.relpath(table, self.folder))
+            case _ if stage == "01_data_prep":
+                key = params.benchmark
+                done = [f"{stage}/{key}/summary.json"]
+        name = f"{stage}.{key}" if key else stage
+        return Run(name, path, params, given, (*done, f"nb/{name}.ipynb"))

@@ -1,0 +1,289 @@
+"""The series from the command line: run what is out of date, say why, run one notebook.
+
+    python -m cppo_lib.series reproduce --profile tiny --seeds 3 --cores 2
+    python -m cppo_lib.series why --profile tiny
+    python -m cppo_lib.series run-notebook notebooks/01_data_prep.ipynb out.ipynb -f params/...
+
+Snakemake decides and schedules (see the Snakefile); this module checks everything first, keeps two
+series out of one folder, turns Snakemake's output into one line per event, and ends with the main
+table. A series that was killed goes on when it is started again: finished runs stay, half-finished
+ones resume from their own checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from cppo_lib import paths, runner, store
+from cppo_lib.errors import CPPOError
+from cppo_lib.plan import Plan
+from cppo_lib.sources import notebook_path
+
+MIN_FREE_GIB = 1.0  # the tiny profile writes about half of this
+LOCK_PATIENCE_S = 10.0  # how long what is left of a killed series may take to end
+# A block of Snakemake's dry run: the rule's fields, indented, up to the next timestamp.
+_JOB = re.compile(r"^rule (?P<rule>\w+):\n(?P<fields>(?:    .*\n)+)", re.MULTILINE)
+_FIELD = re.compile(r"^    (?P<key>\w+): (?P<value>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A run that is out of date, and why, in words."""
+
+    name: str
+    reason: str
+
+
+# --- before anything runs ---------------------------------------------------------------------
+
+
+def preflight(plan: Plan) -> None:
+    """Check what every run needs. Raises CPPOError naming the fix.
+
+    Parameters were checked when the plan was made; here come notebooks, kernel, folders and disk.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    for run in plan.runs.values():
+        notebook_path(run.notebook)
+    try:
+        KernelSpecManager().get_kernel_spec("python3")
+    except NoSuchKernel as error:
+        raise CPPOError("there is no Jupyter kernel python3: run make setup") from error
+    for folder in {(plan.folder / done).resolve().parent for done in plan.targets}:
+        paths.writable_dir(folder)
+    free = shutil.disk_usage(plan.folder).free / 2**30
+    if free < MIN_FREE_GIB:
+        raise CPPOError(
+            f"{free:.1f} GiB are free at {paths.show(plan.folder)} and {MIN_FREE_GIB} are needed: "
+            f"make room or set CPPO_RUNS to another disk"
+        )
+
+
+@contextlib.contextmanager
+def only_series(plan: Plan) -> Iterator[TextIO]:
+    """Hold `runs/<profile>/.lock`; CPPOError when another series of this profile runs.
+
+    The lock is an flock that Snakemake inherits, so it lasts as long as anything can still write,
+    and it ends by itself with those processes, however they end.
+    """
+    path = paths.writable_dir(plan.folder) / ".lock"
+    with path.open("a+", encoding="utf-8") as lock:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                lock.seek(0)
+                owner = int(lock.read() or "0")
+                if runner.alive(owner) or time.monotonic() > deadline:
+                    raise CPPOError(
+                        f"{paths.show(plan.folder)} is in use by another series (process "
+                        f"{owner}): wait for it, or stop it and start again"
+                    ) from None
+                time.sleep(0.5)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
+def snakemake(plan: Plan, *options: str) -> list[str]:
+    """The Snakemake command for this plan."""
+    chosen = [f"profile={plan.profile}", f"seeds={plan.seeds}"]
+    chosen += [f"model={plan.model}"] if plan.model else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
+    # --nolock: the lock of `only_series` replaces Snakemake's, which a kill leaves behind.
+    always = ["--nolock", "--rerun-incomplete", "--scheduler", "greedy", "--config", *chosen]
+    return [*command, *options, *always]
+
+
+def pending(plan: Plan) -> list[Pending]:
+    """Runs that are out of date, in the order of the plan. Raises CPPOError if Snakemake fails."""
+    done = subprocess.run(
+        snakemake(plan, "--dry-run", "--nocolor"),
+        capture_output=True,
+        text=True,
+        cwd=paths.root(),
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+    )
+    report = done.stdout + done.stderr
+    if done.returncode:
+        raise CPPOError("Snakemake cannot plan the series:\n" + "\n".join(report.split("\n")[-15:]))
+    found = {}
+    for job in _JOB.finditer(report):
+        fields = dict(_FIELD.findall(job["fields"]))
+        for run in plan.runs.values():
+            if run.done[-1] in fields.get("output", "").split(", "):
+                found[run.name] = Pending(run.name, _in_words(fields.get("reason", ""), plan))
+    return [found[name] for name in plan.runs if name in found]
+
+
+def _in_words(reason: str, plan: Plan) -> str:
+    up = os.path.relpath(paths.root(), plan.folder) + os.sep
+    reason = reason.replace(up, "")
+    if "Params have changed" in reason:
+        reason = re.sub(
+            r"Params have changed since last execution:?.*?(?=; [A-Z]|$)",
+            "code cells of the notebook or values given to it have changed",
+            reason,
+        )
+    return reason
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def why(plan: Plan) -> int:
+    """Print each run that is out of date with the reason; 0."""
+    waiting = pending(plan)
+    for item in waiting:
+        print(f"{item.name}\n    {item.reason}")
+    if not waiting:
+        print(f"nothing to do: all {len(plan.runs)} steps of {plan.profile} are up to date")
+    return 0
+
+
+def reproduce(plan: Plan, cores: int) -> int:
+    """Run what is out of date; 0 when everything is up to date at the end.
+
+    Raises CPPOError when a check fails before the first run.
+    """
+    started = time.monotonic()
+    preflight(plan)
+    with only_series(plan) as lock:
+        waiting = pending(plan)
+        if not waiting:
+            print(f"nothing to do: all {len(plan.runs)} steps of {plan.profile} are up to date")
+        else:
+            print(
+                f"{plan.profile}: {len(waiting)} of {len(plan.runs)} steps to run on {cores} "
+                f"core(s), logs in {paths.show(plan.folder / 'logs')}",
+                flush=True,
+            )
+            if _run(plan, cores, len(waiting), lock) != 0:
+                print(
+                    f"stopped after {store.clock(time.monotonic() - started)}; mend it and go on with {again(plan)}",
+                    file=sys.stderr,
+                )
+                return 1
+            print(f"{plan.profile}: done in {store.clock(time.monotonic() - started)}")
+    conclude(plan)
+    return 0
+
+
+def again(plan: Plan) -> str:
+    """The command that continues this plan."""
+    words = ["make reproduce", f"PROFILE={plan.profile}"]
+    words += [f"SEEDS={plan.seeds}"] if plan.seeds > 1 else []
+    return " ".join(words + ([f"MODEL={plan.model}"] if plan.model else []))
+
+
+def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
+    """Let Snakemake run `total` steps and print a line per event. Returns its exit status."""
+    log = paths.writable_dir(plan.folder / "logs") / "snakemake.log"
+    env = os.environ | {runner.OWNER: runner.owner_token(), "PYTHONHASHSEED": "0"}
+    command = snakemake(plan, "--cores", str(cores), "--keep-going", "--nocolor", "--quiet", "host")
+    started = time.monotonic()
+    steps: dict[str, int] = {}
+    with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=paths.root(), env=env,
+        pass_fds=[lock.fileno()],
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                text = line.rstrip().removeprefix(runner.MARK)
+                if not line.startswith(runner.MARK):
+                    errors.write(line)
+                    continue
+                if text.startswith(" "):  # the second and later lines of a message
+                    print(text, flush=True)
+                    continue
+                step = steps.setdefault(text.split(": ")[0], len(steps) + 1)
+                clock = store.clock(time.monotonic() - started)
+                print(f"[step {step} of {total}, {clock}] {text}", flush=True)
+        except KeyboardInterrupt:
+            process.wait()
+            return 130
+    if process.returncode and not steps:
+        print(f"Snakemake failed before the first step; see {paths.show(log)}", file=sys.stderr)
+    return process.returncode
+
+
+def conclude(plan: Plan) -> None:
+    """Print the main table, when the profile makes one, and where everything is."""
+    table = (plan.folder / plan.table).resolve()
+    if table.is_file():
+        print(f"\n{table.read_text(encoding='utf-8').rstrip()}\n")
+        print(f"tables and figures   {paths.show(table.parent)}")
+    records = plan.folder / "04_evaluation"
+    print(f"per-attempt records  {paths.show(records)}")
+    print(f"executed notebooks   {paths.show(plan.folder / 'nb')}")
+
+
+# --- command line -----------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cppo_lib.series")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("reproduce", "run every step that is out of date"),
+        ("why", "say which steps are out of date, and why"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--profile", default="tiny", help="folder of params/")
+        command.add_argument("--seeds", type=int, default=1, help="RL seeds 0 to N-1")
+        command.add_argument("--model", default="", help="model folder or hub id to use instead")
+        command.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    one = commands.add_parser("run-notebook", help="run one notebook with checked parameters")
+    one.add_argument("notebook", type=Path)
+    one.add_argument("out", type=Path)
+    one.add_argument("-f", dest="file", type=Path, required=True, help="parameter file")
+    one.add_argument("-p", dest="given", action="append", default=[], metavar="KEY=VALUE")
+    one.add_argument("--log", type=Path, help="default: OUT with .log")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    name = ""
+    try:
+        if options.command == "run-notebook":
+            name = options.out.name.removesuffix(".ipynb") + ": failed: "
+            pairs = [item.partition("=") for item in options.given]
+            given = {key: yaml.safe_load(value) for key, _, value in pairs}
+            log = options.log or options.out.with_suffix(".log")
+            runner.run_notebook(options.notebook.resolve(), options.out, options.file, given, log)
+            return 0
+        if options.seeds < 1 or options.cores < 1:
+            raise CPPOError("SEEDS and CORES must be whole numbers, at least 1")
+        plan = Plan(options.profile, seeds=options.seeds, model=options.model)
+        return why(plan) if options.command == "why" else reproduce(plan, options.cores)
+    except CPPOError as error:
+        if name:
+            runner.say(f"{name}{error}")
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What a notebook's results depend on: its code cells and the library modules that it imports.
+
+Found in the source text, without importing anything. Used twice: the series re-runs a notebook when
+one of these has changed, and a run that was interrupted resumes only where none of them has.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cppo_lib import paths, store
+from cppo_lib.errors import ParameterError
+from cppo_lib.parameters import Params
+
+# How runs are checked, filed, ordered and shown: nothing in these modules changes what a run computes.
+PLUMBING = {"config", "errors", "notebook", "parameters", "paths", "plan", "sources", "store"}
+
+
+def notebook_path(notebook: str) -> Path:
+    """`notebooks/<notebook>.ipynb`. Raises ParameterError when there is none."""
+    path = paths.root() / "notebooks" / f"{notebook}.ipynb"
+    if not path.is_file():
+        raise ParameterError(f"{paths.show(path)} does not exist")
+    return path
+
+
+def code_of(notebook: str) -> str:
+    """The notebook's code cells, joined; Markdown and outputs change no result."""
+    path = notebook_path(notebook)
+    try:
+        # As plain JSON: importing nbformat takes seconds, and every start of the series would pay.
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError) as error:
+        raise ParameterError(f"{paths.show(path)} is not a notebook ({error!r})") from error
+    return "\n\n".join("".join(source) for source in sources)
+
+
+def code_hash(notebook: str) -> str:
+    """A short SHA-256 of the notebook's code cells."""
+    return hashlib.sha256(code_of(notebook).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def modules_of(notebook: str, benchmark: str) -> tuple[Path, ...]:
+    """Library files that the notebook imports, directly or not, without the plumbing.
+
+    A benchmark is loaded by name, so its module is counted as imported.
+    """
+    library = paths.root() / "cppo_lib"
+    seen: set[str] = set()
+    queue = [f"cppo_lib.benchmarks.{benchmark}", *_imports(code_of(notebook), "")]
+    while queue:
+        name = queue.pop()
+        path = _module_file(library, name)
+        if name in seen or path is None or name.removeprefix("cppo_lib.") in PLUMBING:
+            continue
+        seen.add(name)
+        queue += _imports(path.read_text(encoding="utf-8"), name)
+    files = {_module_file(library, name) for name in seen - {"cppo_lib"}}
+    return tuple(sorted(path for path in files if path is not None))
+
+
+def _module_file(library: Path, name: str) -> Path | None:
+    stem = library.parent.joinpath(*name.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(source: str, module: str) -> Iterator[str]:
+    """Names of library modules in `import` statements, and in text such as `-m cppo_lib.x`."""
+    lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join([*parents, node.module or ""]).strip(".")
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value]
+        for name in names:
+            if name.startswith("cppo_lib."):
+                parts = name.split(".")
+                yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
+
+
+def fingerprint(params: Params, inputs: Iterable[Path] = ()) -> str:
+    """SHA-256 of all that a run's results follow from: parameters, code and inputs.
+
+    Args:
+        params: the run's parameters; they name the notebook.
+        inputs: files or folders that the run reads, such as the `summary.json` of an earlier one.
+    """
+    code = [params.notebook, code_hash(params.notebook)]
+    files = [*modules_of(params.notebook, params.benchmark), *inputs]
+    hashes = {paths.show(path): store.file_sha256(path) for path in files}
+    return store.params_sha256({"params": params.model_dump(), "code": code, "files": hashes})

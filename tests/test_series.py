@@ -1,0 +1,267 @@
+"""The series engine on a throw-away suite: order, up-to-date checks, failures, kills, seeds.
+
+One suite is built and run once; each test then changes something and looks at what follows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import nbformat
+import pytest
+from suite import RL, Suite, wait_for
+
+from cppo_lib import sources, store
+from cppo_lib.errors import ParameterError
+from cppo_lib.plan import Plan
+
+CPPO = "03_rl_training.cppo.s0"
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """A suite whose seven runs have finished."""
+    suite = Suite(tmp_path_factory.mktemp("suite"))
+    suite.first = suite.run("reproduce", "--cores", "2")
+    assert suite.first.returncode == 0, suite.first.stdout + suite.first.stderr
+    return suite
+
+
+def out_of_date(suite: Suite) -> dict[str, str]:
+    """Run names and reasons that `why` prints."""
+    done = suite.run("why")
+    assert done.returncode == 0, done.stderr
+    if done.stdout.startswith("nothing to do"):
+        return {}
+    lines = done.stdout.splitlines()
+    return dict(zip(lines[::2], (line.strip() for line in lines[1::2]), strict=True))
+
+
+# --- the plan, without running anything -------------------------------------------------------
+
+
+def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
+    plan = Plan("tiny", seeds=3)
+    assert len(plan.of("03_rl_training")) == 9
+    assert len(plan.of("04_evaluation")) == 3 + 9
+    evaluation = plan.runs["04_evaluation.crossroads.test.cppo.s2"]
+    assert [run.name for run in plan.before(evaluation)] == [
+        "01_data_prep.crossroads",
+        "03_rl_training.cppo.s2",
+    ]
+    assert evaluation.done[0] == "04_evaluation/crossroads.test.cppo.s2.parquet"
+    assert plan.runs["05_paper_tables"].params.seeds == 3
+    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 9 + 12
+
+
+def test_model_takes_the_place_of_hub_ids_only():
+    laptop = Plan("laptop", model="/models/coder")
+    assert {run.params.policy for run in laptop.runs.values()} == {"/models/coder"}
+    tiny = Plan("tiny", model="/models/coder")
+    assert not any(run.given for run in tiny.runs.values())
+
+
+def test_unknown_profile_names_those_there_are():
+    with pytest.raises(ParameterError, match="choose PROFILE from laptop, smoke, tiny"):
+        Plan("tny")
+
+
+def test_dependencies_are_the_imported_modules_without_the_plumbing(tmp_path, monkeypatch):
+    suite = Suite(tmp_path)
+    monkeypatch.setattr(sources.paths, "root", lambda: suite.root)
+    sources.modules_of.cache_clear()
+    training = {path.name for path in sources.modules_of("03_rl_training", "crossroads")}
+    tables = {path.name for path in sources.modules_of("05_paper_tables", "crossroads")}
+    sources.modules_of.cache_clear()
+    assert tables - training == {"toy.py"}
+    assert {"crossroads.py", "problems.py"} <= training
+    assert not {"store.py", "config.py", "series.py"} & tables
+
+
+def test_dependencies_follow_imports_through_the_library():
+    direct = set(sources._imports("from cppo_lib import rollout\nimport numpy", ""))
+    assert direct == {"cppo_lib.rollout"}
+    relative = set(sources._imports("from . import rules\nfrom .x import y", "cppo_lib.a.b"))
+    assert {"cppo_lib.a.rules", "cppo_lib.a.x"} <= relative
+    started = set(sources._imports("run(['python', '-m', 'cppo_lib.verifier.zygote'])", ""))
+    assert started == {"cppo_lib.verifier", "cppo_lib.verifier.zygote"}
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def test_first_run_shows_progress_and_ends_with_the_table(suite):
+    out = suite.first.stdout
+    assert "mini: 7 of 7 steps to run on 2 core(s)" in out
+    assert "[step 1 of 7, 0:0" in out
+    assert f"{CPPO}: step 3/3 r_out 0.5" in out
+    assert "| cppo | 0 |\n| direct | 0 |" in out
+    assert out.count("finished in") == 7
+    assert suite.first.stderr == ""
+
+
+def test_outputs_lie_where_they_are_declared(suite):
+    notebook = nbformat.read(suite.runs / "nb" / f"{CPPO}.ipynb", as_version=4)
+    injected = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "learning_rate = 0.0005" in injected[0].source
+    assert "step 1/3" in (suite.runs / "logs" / f"{CPPO}.log").read_text()
+    left = [path.name for path in suite.runs.rglob("*") if "partial" in path.name]
+    assert left == []
+    assert not list((suite.runs / "nb").glob("*.running.ipynb"))
+
+
+def test_second_run_does_nothing_and_says_so(suite):
+    again = suite.run("reproduce")
+    assert again.returncode == 0
+    assert again.stdout.startswith("nothing to do: all 7 steps of mini are up to date")
+    assert "| cppo | 0 |" in again.stdout
+
+
+def test_touching_a_file_changes_nothing(suite):
+    os.utime(suite.root / "params" / "mini" / "01_data_prep.yaml")
+    os.utime(suite.root / "cppo_lib" / "toy.py")
+    assert out_of_date(suite) == {}
+
+
+def test_editing_a_module_reruns_only_what_imports_it(suite):
+    module = suite.root / "cppo_lib" / "toy.py"
+    before = module.read_text()
+    module.write_text(before + "COLOUR = 'blue'\n")
+    reasons = out_of_date(suite)
+    module.write_text(before)
+    assert set(reasons) == {"05_paper_tables"}
+    assert reasons["05_paper_tables"] == "Updated input files: cppo_lib/toy.py"
+    assert out_of_date(suite) == {}
+
+
+def test_editing_prose_reruns_nothing_and_editing_code_does(suite):
+    path = suite.root / "notebooks" / "06_figures.ipynb"
+    before = path.read_text()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("More words."))
+    nbformat.write(notebook, path)
+    assert out_of_date(suite) == {}
+    notebook.cells.append(nbformat.v4.new_code_cell("1 + 1"))
+    nbformat.write(notebook, path)
+    reasons = out_of_date(suite)
+    path.write_text(before)
+    assert set(reasons) == {"06_figures"}
+    assert reasons["06_figures"].startswith("code cells of the notebook or values given to it")
+
+
+def test_editing_one_parameter_file_reruns_only_what_depends_on_it(suite):
+    suite.edit("03_rl_training.cppo", steps=5)
+    reasons = out_of_date(suite)
+    assert list(reasons) == [
+        CPPO,
+        "04_evaluation.crossroads.test.cppo.s0",
+        "05_paper_tables",
+        "06_figures",
+    ]
+    assert reasons[CPPO] == "Updated input files: params/mini/03_rl_training.cppo.yaml"
+    done = suite.run("reproduce")
+    assert done.returncode == 0
+    assert "mini: 4 of 7 steps to run" in done.stdout
+    metrics = store.read_jsonl(suite.runs / "03_rl_training" / "cppo.s0" / "metrics.jsonl")
+    # All five steps were run anew: the three under the old parameters were not resumed.
+    assert [row["step"] for row in metrics] == [0, 1, 2, 3, 4]
+    assert len({row["pid"] for row in metrics}) == 1
+
+
+def test_killed_series_goes_on_where_it_was(suite):
+    suite.edit("03_rl_training.cppo", steps=9)
+    metrics = suite.runs / "03_rl_training" / "cppo.s0" / "metrics.jsonl"
+    metrics.unlink()
+    series = suite.start("reproduce", STEP_S="0.5")
+    wait_for(lambda: metrics.exists() and len(store.read_jsonl(metrics)) >= 3)
+
+    second = suite.run("reproduce")
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: runs/mini is in use by another series (process {series.pid})")
+
+    os.kill(series.pid, signal.SIGKILL)  # only the series: what it started must end by itself
+    series.wait()
+    done = suite.run("reproduce")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = store.read_jsonl(metrics)
+    assert [row["step"] for row in rows] == list(range(9))
+    assert len({row["pid"] for row in rows}) == 2
+    assert out_of_date(suite) == {}
+
+
+def test_two_seeds_add_runs_and_rerun_the_reports(suite):
+    done = suite.run("reproduce", "--seeds", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mini: 4 of 9 steps to run" in done.stdout
+    assert "| cppo | 0 |\n| cppo | 1 |\n| direct | 0 |" in done.stdout
+
+
+def test_failing_notebook_is_kept_and_the_way_on_is_named(suite):
+    suite.edit("03_rl_training.cppo", steps=2)
+    done = suite.run("reproduce", BREAK="bug")
+    assert done.returncode == 1
+    assert f"{CPPO}: failed: cell 3 stopped with RuntimeError: the trainer fell over" in done.stdout
+    assert f"nb/{CPPO}.failed.ipynb" in done.stdout
+    assert "go on with make reproduce PROFILE=mini" in done.stderr
+    assert (suite.runs / "nb" / f"{CPPO}.failed.ipynb").is_file()
+    assert not (suite.runs / "nb" / f"{CPPO}.ipynb").exists()
+    assert not (suite.runs / "03_rl_training" / "cppo.s0" / "summary.json").exists()
+
+    killed = suite.run("reproduce", BREAK="memory")
+    assert killed.returncode == 1
+    assert "the kernel was killed, most often because memory ran out" in killed.stdout
+
+
+def test_users_mistake_is_one_line_without_a_traceback(suite):
+    out = suite.root / "out.ipynb"
+    suite.write_notebook("03_rl_training", "store.policy_source('mini', 'arm:other')")
+    options = ["notebooks/03_rl_training.ipynb", str(out)]
+    options += ["-f", "params/mini/03_rl_training.cppo.yaml"]
+    done = suite.call("run-notebook", *options)
+    assert done.returncode == 1
+    failure = done.stdout.splitlines()[-1]
+    assert failure == (
+        "[cppo] out: failed: runs/mini/03_rl_training/other.s0/summary.json is missing: run "
+        "notebooks/03_rl_training.ipynb first (or make reproduce PROFILE=mini)"
+    )
+    bad = suite.call("run-notebook", *options, "-p", "step=5")
+    assert bad.returncode == 1
+    assert bad.stdout == (
+        "[cppo] out: failed: params/mini/03_rl_training.cppo.yaml: unknown key 'step'; did you mean 'steps'?\n"
+    )
+    assert not out.exists()
+    suite.write_notebook("03_rl_training", RL)
+
+
+def test_plain_papermill_checks_injected_values_too(suite):
+    command = ["papermill", "notebooks/03_rl_training.ipynb", "out.ipynb"]
+    command += ["-f", "params/mini/03_rl_training.cppo.yaml", "-p", "stepz", "5"]
+    done = suite.call_any(*command)
+    assert done.returncode != 0
+    assert "notebook 03_rl_training: unknown key 'stepz'; did you mean 'steps'?" in done.stderr
+
+
+def test_bad_input_is_refused_before_anything_runs(suite):
+    path = suite.root / "params" / "mini" / "06_figures.yaml"
+    good = path.read_text()
+    path.write_text(good.replace("resamples", "resample"))
+    done = suite.run("reproduce")
+    path.write_text(good)
+    assert done.returncode == 1
+    assert done.stderr == ("error: params/mini/06_figures.yaml: unknown key 'resample'; did you mean 'resamples'?\n")
+    blocked = suite.root / "blocked"
+    blocked.write_text("a file where a folder should be")
+    done = suite.run("reproduce", CPPO_RUNS=str(blocked))
+    assert done.returncode == 1
+    assert "make the folder writable or set CPPO_RUNS" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert blocked.read_text() == "a file where a folder should be"
+
+
+def test_executed_notebooks_hold_the_parameters_that_were_checked(suite):
+    meta = nbformat.read(suite.runs / "nb" / "05_paper_tables.ipynb", as_version=4).metadata
+    params = meta["papermill"]["parameters"]
+    file = store.read_json(suite.runs / "05_paper_tables" / "summary.json")
+    assert json.dumps(params, sort_keys=True) == json.dumps(file["provenance"]["params"], sort_keys=True)
