@@ -1,0 +1,64 @@
+"""What the notebooks share apart from their subject: quiet libraries and one look of small figures.
+
+    from cppo_lib import notebook
+
+    notebook.setup()
+
+Nothing in this module changes what a notebook computes. It imports nothing of the suite, so that a
+notebook which trains does not depend on how tables and figures of the paper are drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import datasets
+import matplotlib as mpl
+import transformers
+from cycler import cycler
+from matplotlib.axes import Axes
+
+STYLE: Any = {  # Any: matplotlib types every key apart
+    "figure.figsize": (4.6, 2.6),
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    # Greys that a printer keeps apart, and lines that differ in more than their grey.
+    "axes.prop_cycle": cycler(
+        color=["0.15", "0.55", "0.35", "0.7"], linestyle=["-", "--", "-.", ":"], marker=["o", "s", "^", "D"]
+    ),
+    "lines.markersize": 4,
+}
+CEILING_LINES = {"independent": (0, (4, 2)), "coordinated": (0, (1, 1))}
+
+
+def setup() -> None:
+    """Switch off progress bars and advice of the libraries, and set the look of figures.
+
+    Progress of the suite itself (`store.progress`) and errors are still shown.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(trl|transformers|torch|accelerate)\.")
+    mpl.rcParams.update(STYLE)
+
+
+def ceiling_lines(axes: Axes, ceilings: Mapping[str, Any]) -> None:
+    """Draw the ceilings in `ceilings.json` as horizontal lines; nothing where the mapping is empty."""
+    for name, line in CEILING_LINES.items():
+        if name in ceilings:
+            axes.axhline(ceilings[name], color="k", lw=1, ls=line, marker="", label=f"{name} ceiling")
