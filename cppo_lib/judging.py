@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.benchmarks.crossroads_methods import Family
+from cppo_lib.benchmarks.crossroads_methods import FAMILIES, Family
 from cppo_lib.problems import Problem, Test
 from cppo_lib.rollout import Member
 from cppo_lib.verifier import Result, Verifier
@@ -55,7 +55,10 @@ class MethodJudge:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
-        self._known: dict[tuple[str, str], str | None] = {}
+        # The reference programs implement their methods by definition; all others are probed.
+        self._known: dict[tuple[str, str], str | None] = {
+            (family.name, method.program): method.name for family in FAMILIES for method in family.methods
+        }
         self._probes = {context.family.name: probe_problems(context.family) for context in crossroads.contexts()}
 
     def methods(self, members: Sequence[Member]) -> list[list[str | None]]:
@@ -68,12 +71,17 @@ class MethodJudge:
         ]
 
     def _learn(self, unknown: list[tuple[str, str]]) -> None:
-        pairs = [(probe, program) for family, program in unknown for probe in self._probes[family]]
-        results = iter(self._verifier.verify_many(pairs))
-        for family, program in unknown:
+        first = self._verifier.verify_many([(self._probes[family][0], program) for family, program in unknown])
+        # A program that crashes or hangs on a probe implements no method: only wrong answers are asked further.
+        asked = [key for key, result in zip(unknown, first, strict=True) if result.verdict == "WA"]
+        pairs = [(probe, program) for family, program in asked for probe in self._probes[family][1:]]
+        rest = iter(self._verifier.verify_many(pairs))
+        for (family, program), result in zip(unknown, first, strict=True):
+            answers = [result.passed]
+            if result.verdict == "WA":
+                answers += [next(rest).passed for _ in self._probes[family][1:]]
             names = [probe.id.rsplit("/", 1)[1] for probe in self._probes[family]]
-            passed = [next(results).passed for _ in names]
-            self._known[family, program] = names[passed.index(True)] if any(passed) else None
+            self._known[family, program] = names[answers.index(True)] if any(answers) else None
 
 
 def followed(member: Member, implemented: Sequence[str | None]) -> list[bool | None]:

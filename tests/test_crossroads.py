@@ -84,6 +84,11 @@ def test_unknown_split_is_refused():
         load_benchmark("crossroads", "validation")
 
 
+def test_asking_for_more_statements_than_there_are_is_refused():
+    with pytest.raises(DatasetError, match="different statements: lower train_per_context"):
+        load_benchmark("crossroads", "train", train_per_context=5000)
+
+
 def test_direct_rate_is_the_pass_rate_of_independent_draws():
     context, rng = crossroads.contexts()[0], np.random.default_rng(0)
     right = rng.choice(8, size=200_000, p=context.p)

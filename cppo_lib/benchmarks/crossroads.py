@@ -18,6 +18,7 @@ the nearest whole problem. Sizes and distributions are our own choice; the paper
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -187,15 +188,20 @@ def separating_input(family: Family, rng: random.Random) -> tuple[str, list[str]
 
 
 def statements(context: Context, rng: random.Random) -> Iterator[tuple[str, Test]]:
-    """Endless distinct statements of a context, each with its public sample."""
-    samples, seen = agreeing_samples(context.family), set()
-    while True:
-        given, printed = rng.choice(samples)
-        task = f"{rng.choice(_VERBS)} {context.family.task} of the {context.clue} {rng.choice(_NOUNS)}."
-        statement = f"{task}\nSample: {given} -> {printed}"
-        if statement not in seen:
-            seen.add(statement)
-            yield statement, Test(given + "\n", printed + "\n", "public")
+    """All different statements of a context in random order, each with its public sample.
+
+    Raises:
+        DatasetError: more statements were asked for than there are.
+    """
+    choices = list(itertools.product(_VERBS, _NOUNS, agreeing_samples(context.family)))
+    rng.shuffle(choices)
+    for verb, noun, (given, printed) in choices:
+        statement = f"{verb} {context.family.task} of the {context.clue} {noun}.\nSample: {given} -> {printed}"
+        yield statement, Test(given + "\n", printed + "\n", "public")
+    raise DatasetError(
+        f"crossroads context {context.name} has only {len(choices)} different statements: "
+        "lower train_per_context, dev_per_context, test_per_context or corpus_per_context"
+    )
 
 
 def _problem(
