@@ -37,7 +37,7 @@ Q_VALUES = (0.36, 0.20, 0.12, 0.10, 0.08, 0.06, 0.05, 0.03)
 WORLD_SEED = 20  # fixes which method gets which p and q; part of the benchmark, not of a run
 
 _VERBS = ("Find", "Report", "Print", "Give", "Compute")
-_NOUNS = ("readings", "prices", "points", "sizes", "times", "ages", "weights", "votes")
+_NOUNS = ("readings", "prices", "points", "sizes", "times", "ages", "weights", "votes", "lengths", "costs")
 # Value and length ranges in which random lists often separate all eight methods of the family.
 _TEST_RANGES = {
     "middle": (0, 99, 6, 10),
