@@ -1,0 +1,208 @@
+"""Fixed-budget evaluation: exactly K verified programs per problem and tuple, T tuples per problem.
+
+    python -m cppo_lib.evaluation params/tiny/04_evaluation.cppo.yaml [-p key=value ...]
+
+Every method spends the same budget: K programs reach the hidden tests, whatever the plan looked
+like, and none is filtered or retried. What they cost besides (planner tokens, seconds) is recorded.
+The result is `runs/<profile>/04_evaluation/<benchmark>.<split>.<method>.s<seed>.parquet`, one row
+per attempt (see `cppo_lib.records`), with its provenance in `.meta.json` beside it.
+
+Problems are evaluated in chunks, and each finished chunk is a Parquet file in the folder
+`<...>.s<seed>.parts` until the last one is there. A restarted evaluation generates and judges only
+what is missing, and since every chunk has a seed of its own, it ends with the same attempts. Chunks
+made with other parameters, code, problems or weights are discarded, and a line says so: whoever
+edits a parameter file expects the next run to use it. Finished records that all of this still
+fits are left as they are; delete the file to evaluate again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+
+from cppo_lib import config, judging, paths, sources, stats, store
+from cppo_lib.engine import HFEngine, derived_seed
+from cppo_lib.errors import CPPOError, IsolationError, ParameterError
+from cppo_lib.model import load_policy
+from cppo_lib.parameters import Evaluation
+from cppo_lib.problems import Problem, load_benchmark, read_problems
+from cppo_lib.prompts import PromptStyle
+from cppo_lib.records import attempt_records, run_name, summary
+from cppo_lib.rollout import rollout
+from cppo_lib.verifier import Verifier
+
+MAX_INTERNAL_ERRORS = 0.005  # share of attempts without a verdict that a result can bear
+
+
+def evaluate(cfg: Evaluation) -> Path:
+    """Run one evaluation to its end and return the path of its records.
+
+    Raises:
+        MissingArtefactError: the problems or the policy were not made yet; names the notebook.
+        ModelError: the policy cannot be loaded, or a prompt does not fit its context.
+        IsolationError: the verifier cannot judge safely, or more than 0.5% of the attempts got no
+            verdict (IE).
+    """
+    problems, inputs = load_problems(cfg)
+    policy = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
+    inputs += [Path(policy)] if Path(policy).is_dir() else []
+    final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
+    fingerprint = sources.fingerprint(cfg, inputs)
+    meta, folder = final.with_name(final.name + ".meta.json"), final.with_suffix(".parts")
+    if final.exists() and meta.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
+        store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
+        return final
+    parts = _open_parts(folder, fingerprint)
+    size = max(1, cfg.batch_size // cfg.tuples)  # so that the plans of a chunk fill one batch
+    chunks = [problems[start : start + size] for start in range(0, len(problems), size)]
+    files = [parts / f"{number:05d}.parquet" for number in range(len(chunks))]
+    if not all(file.exists() for file in files):
+        _run_chunks(cfg, policy, chunks, files)
+    store.write_parquet(final, pd.concat([pd.read_parquet(file) for file in files]))
+    store.write_json(meta, {**store.provenance(cfg, inputs), "fingerprint": fingerprint})
+    shutil.rmtree(parts)
+    return final
+
+
+def load_problems(cfg: Evaluation) -> tuple[list[Problem], list[Path]]:
+    """The problems to evaluate, and the file they were read from (none for the loader below).
+
+    What 01_data_prep prepared is used; a benchmark that it does not draw itself, such as HumanEval,
+    can also be evaluated straight from its loader.
+    """
+    folder = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark
+    path = folder / f"{cfg.split}.jsonl"
+    if cfg.benchmark == "crossroads" or path.exists():
+        problems = read_problems(paths.require(path, notebook="01_data_prep"))
+        return problems[: cfg.limit or None], [path]
+    return load_benchmark(cfg.benchmark, cfg.split)[: cfg.limit or None], []
+
+
+# --- chunks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """What a chunk needs: the policy and the judges."""
+
+    cfg: Evaluation
+    policy: str
+    engine: HFEngine
+    style: PromptStyle
+    verifier: Verifier
+    judge: judging.MethodJudge | None
+
+    def records(self, problems: Sequence[Problem], number: int) -> pd.DataFrame:
+        """Roll out and judge chunk `number`; its draws depend on the seed and the number only."""
+        cfg, started = self.cfg, time.perf_counter()
+        self.engine.reseed(derived_seed(cfg.seed, number))
+        members = rollout(
+            [problem for problem in problems for _ in range(cfg.tuples)],
+            cfg.procedure,
+            cfg.k,
+            style=self.style,
+            generate=self.engine.generate,
+            max_plan_tokens=cfg.max_plan_tokens,
+            max_program_tokens=cfg.max_program_tokens,
+        )
+        gen_s = time.perf_counter() - started
+        results = judging.judge_members(members, self.verifier)
+        methods = None if self.judge is None else self.judge.methods(members)
+        policy = paths.show(Path(self.policy)) if Path(self.policy).is_dir() else self.policy
+        return attempt_records(cfg, policy, members, results, methods, gen_s=gen_s)
+
+
+def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]], files: Sequence[Path]) -> None:
+    """Make the files that are not there yet."""
+    model, tokenizer = load_policy(policy)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its type
+    engine = HFEngine(
+        model,
+        tokenizer,
+        temperature=cfg.temperature,
+        top_p=cfg.top_p,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+    )
+    style = PromptStyle(cfg.prompt_style, tokenizer)
+    attempts = cfg.tuples * cfg.k * sum(map(len, chunks))
+    done: list[pd.DataFrame] = [pd.read_parquet(file) for file in files if file.exists()]
+    started, already = time.monotonic(), len(done)
+    before = f", {already} of them done before" if already else ""
+    store.progress(f"{run_name(cfg)}: {attempts} attempts in {len(chunks)} chunks{before}")
+    with Verifier(cache=paths.runs_root() / cfg.profile / "verdicts.sqlite") as verifier:
+        judge = judging.MethodJudge(verifier) if cfg.benchmark == "crossroads" else None
+        evaluator = _Evaluator(cfg, policy, engine, style, verifier, judge)
+        for number, (chunk, file) in enumerate(zip(chunks, files, strict=True)):
+            if file.exists():
+                continue
+            done.append(evaluator.records(chunk, number))
+            _check_verdicts(done, attempts)
+            store.write_parquet(file, done[-1])
+            left = (time.monotonic() - started) / (len(done) - already) * (len(chunks) - len(done))
+            score = stats.pass_at_k(pd.concat(done))
+            store.progress(
+                f"{run_name(cfg)}: chunk {len(done)} of {len(chunks)}, pass@{cfg.k} {score:.3f} "
+                f"so far, about {store.clock(left)} left"
+            )
+
+
+def _check_verdicts(done: Sequence[pd.DataFrame], attempts: int) -> None:
+    """Raise IsolationError when too many of all `attempts` are already without a verdict."""
+    failed = pd.concat([frame[frame["verdict"] == "IE"] for frame in done])
+    if len(failed) > MAX_INTERNAL_ERRORS * attempts:
+        raise IsolationError(
+            f"{len(failed)} of {attempts} attempts got no verdict (IE: "
+            f"{failed['reason'].iloc[0]}): check the machine with `python -m cppo_lib.verifier` "
+            "and start the evaluation again"
+        )
+
+
+def _open_parts(folder: Path, fingerprint: str) -> Path:
+    """The folder of finished chunks: those of this very evaluation, no others."""
+    before = len(list(folder.glob("*.parquet")))
+    parts = store.resumable_dir(folder, fingerprint)
+    if stale := before - len(list(parts.glob("*.parquet"))):
+        store.progress(f"discarded {stale} chunks of other parameters, code, problems or weights")
+    return parts
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 when all is well, 1 after a one-line error on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cppo_lib.evaluation", description="Evaluate a policy under a fixed budget."
+    )
+    parser.add_argument("file", type=Path, help="params/<profile>/04_evaluation[.<variant>].yaml")
+    parser.add_argument("-p", dest="given", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    try:
+        pairs = [item.partition("=") for item in options.given]
+        given = {key: yaml.safe_load(value) for key, _, value in pairs}
+        cfg = config.load_params(options.file, **given)
+        if not isinstance(cfg, Evaluation):
+            raise ParameterError(f"{paths.show(options.file)} is for notebooks/{cfg.notebook}.ipynb")
+        records = evaluate(cfg)
+    except CPPOError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for key, value in summary(pd.read_parquet(records)).items():
+        print(f"{key:22}{round(value, 4) if isinstance(value, float) else value}")
+    print(f"records               {paths.show(records)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

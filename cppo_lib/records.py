@@ -1,0 +1,153 @@
+"""Attempt records: one row per verified program, the only thing that tables and figures are made of.
+
+Columns (nullable ones are marked):
+
+    run_id, profile, benchmark, split   which run; run_id is <benchmark>.<split>.<method>.s<seed>
+    method, policy, seed                row label, model folder or hub id, RL and sampling seed
+    problem_id, group                   group: family/clue for crossroads, else difficulty or empty
+    tuple_index, slot, k                0..T-1, 0..K-1, K
+    coordinated                         False: the attempts on a problem are i.i.d.
+    plan (null)                         the planner's text that this slot's method comes from
+    valid (null)                        gate J of the tuple; null where no tuple was judged
+    strategy (null)                     the method the solver was given; null: none was named
+    program, verdict, passed, reason    what was run and what became of it
+    followed (null)                     the program implements its strategy; null: nobody judged
+    program_method (null)               the method the program implements (crossroads)
+    cached                              the verdict was known before
+    planner_tokens, solver_tokens       generated tokens, so that a plain sum is right: a plan that
+                                        serves several slots is counted on the first
+    cpu_s, wall_s                       the verifier's seconds on this program's tests
+    gen_s                               this row's equal share of its chunk's generation time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from cppo_lib import judging, stats
+from cppo_lib.parameters import Evaluation
+from cppo_lib.rollout import Member
+from cppo_lib.verifier import Result
+
+# Named types keep a column the same in every file, also where all its values are null.
+_DTYPES = {
+    "plan": "string",
+    "valid": "boolean",
+    "strategy": "string",
+    "followed": "boolean",
+    "program_method": "string",
+}
+
+
+def run_name(cfg: Evaluation) -> str:
+    """The name of an evaluation's records: `<benchmark>.<split>.<method>.s<seed>`."""
+    return f"{cfg.benchmark}.{cfg.split}.{cfg.method}.s{cfg.seed}"
+
+
+def attempt_records(
+    cfg: Evaluation,
+    policy: str,
+    members: Sequence[Member],
+    results: Sequence[Sequence[Result]],
+    implemented: Sequence[Sequence[str | None]] | None,
+    *,
+    gen_s: float,
+) -> pd.DataFrame:
+    """The records of a chunk: `cfg.tuples` members per problem side by side, K rows per member.
+
+    Args:
+        policy: model folder or hub id, as users should read it.
+        results: per member and slot the verifier's result.
+        implemented: per member and slot the method of the program; None where nobody judges.
+        gen_s: seconds that generating the chunk took.
+    """
+    share = gen_s / max(len(members) * cfg.k, 1)
+    rows = []
+    for number, member in enumerate(members):
+        methods = implemented[number] if implemented is not None else [None] * cfg.k
+        judged = [None] * cfg.k if implemented is None else judging.followed(member, methods)
+        shared = _shared_columns(cfg, policy, member, number % cfg.tuples)
+        for slot, result in enumerate(results[number]):
+            plan = member.plans[slot % len(member.plans)] if member.plans else None
+            own_plan = plan is not None and slot < len(member.plans)
+            rows.append(
+                shared
+                | {
+                    "slot": slot,
+                    "plan": None if plan is None else plan.text,
+                    "strategy": member.strategies[slot],
+                    "program": member.programs[slot],
+                    "followed": judged[slot],
+                    "program_method": methods[slot],
+                    "planner_tokens": len(plan.completion.ids) if plan and own_plan else 0,
+                    "solver_tokens": len(member.attempts[slot].completion.ids),
+                    "gen_s": share,
+                }
+                | {name: getattr(result, name) for name in _RESULT_COLUMNS}
+            )
+    return pd.DataFrame(rows)[list(COLUMNS)].astype(_DTYPES)
+
+
+_RESULT_COLUMNS = ("verdict", "passed", "reason", "cached", "cpu_s", "wall_s")
+COLUMNS = (
+    "run_id", "profile", "benchmark", "split", "method", "policy", "seed", "problem_id", "group",
+    "tuple_index", "slot", "k", "coordinated", "plan", "valid", "strategy", "program", "verdict",
+    "passed", "followed", "program_method", "reason", "cached", "planner_tokens", "solver_tokens",
+    "cpu_s", "wall_s", "gen_s",
+)  # fmt: skip
+
+
+def _shared_columns(cfg: Evaluation, policy: str, member: Member, tuple_index: int) -> dict[str, Any]:
+    meta = member.problem.meta
+    return {
+        "run_id": run_name(cfg),
+        "profile": cfg.profile,
+        "benchmark": cfg.benchmark,
+        "split": cfg.split,
+        "method": cfg.method,
+        "policy": policy,
+        "seed": cfg.seed,
+        "problem_id": member.problem.id,
+        "group": str(meta.get("group") or meta.get("difficulty") or ""),
+        "tuple_index": tuple_index,
+        "k": cfg.k,
+        "coordinated": cfg.procedure == "tuple",
+        "valid": member.valid,
+    }
+
+
+def summary(attempts: pd.DataFrame) -> dict[str, Any]:
+    """What the records of one method say, in one row; None where nobody judged.
+
+    Keys: method; problems; attempts per problem and seed; `pass@K` and `pass@1`, each by the
+    estimand that fits the records (`cppo_lib.stats`); valid (share of tuples) and followed (share
+    of attempts); planner and solver tokens, generation and verifier seconds per tuple of K.
+
+    Raises:
+        ParameterError: records of several methods, or incomplete ones.
+    """
+    k = stats.check_attempts(attempts)
+    tuples = len(attempts) / k
+    problems = attempts["problem_id"].nunique()
+    spent = attempts[["planner_tokens", "solver_tokens", "gen_s", "wall_s"]].sum() / tuples
+    return {
+        "method": str(attempts["method"].iloc[0]),
+        "problems": problems,
+        "attempts_per_problem": len(attempts) // (problems * attempts["seed"].nunique()),
+        f"pass@{k}": stats.pass_at_k(attempts),
+        "pass@1": stats.pass_at_k(attempts, k=1),
+        "valid": _share(attempts["valid"]),
+        "followed": _share(attempts["followed"]),
+        "planner_tokens": float(spent["planner_tokens"]),
+        "solver_tokens": float(spent["solver_tokens"]),
+        "generate_s": float(spent["gen_s"]),
+        "verifier_s": float(spent["wall_s"]),
+    }
+
+
+def _share(flags: pd.Series[Any]) -> float | None:
+    known = flags.dropna()
+    return float(known.mean()) if len(known) else None
