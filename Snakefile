@@ -78,8 +78,10 @@ rule planner_sft:
     params:
         given=given("02_planner_sft"),
         code=code_hash("02_planner_sft"),
+    # Nothing else can run before the policy exists, so this run may use every core.
+    threads: workflow.cores
     shell:
-        RUN
+        "OMP_NUM_THREADS={threads} " + RUN
 
 
 rule rl_training:

@@ -7,6 +7,7 @@ written, the verifier must accept the reference program of every problem: data a
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def reference_program(problem: Problem) -> str:
 
 def check_references(rows: list[Problem], cache: Path) -> None:
     """Raise DatasetError naming the first problem whose reference program is not accepted."""
-    with Verifier(cache=cache) as verifier:
+    # Nothing else runs in this step, so judging may use every core.
+    with Verifier(workers=os.cpu_count(), cache=cache) as verifier:
         results = verifier.verify_many([(row, reference_program(row)) for row in rows])
     for row, result in zip(rows, results, strict=True):
         if not result.passed:

@@ -44,7 +44,7 @@ class Problem:
     Attributes:
         id: unique within its benchmark; `source` names the benchmark.
         statement: what the policy reads (public samples included).
-        tests: public tests first, then hidden ones; at least one.
+        tests: in the order in which they are run; at least one.
         mode: how a program is run, see `Test`; `fn_name` is the function called in `call` and `assert` mode.
         starter_code: code a completion continues (empty: the completion is a whole program).
         cpu_limit_s, memory_mb: limits per test (CPU seconds, MiB of address space).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 
@@ -35,15 +36,17 @@ def test_all_methods_pass_the_sample_and_one_passes_the_hidden_tests():
     """Every method of every context, run as a real program in the verifier on one problem of the context."""
     problems = load_benchmark("crossroads", "dev", **SIZES)[::3]
     assert len(problems) == len(crossroads.contexts())
-    pairs = [(p, m.program) for p in problems for m in crossroads.family_of(p).methods]
+    samples = [dataclasses.replace(p, tests=p.tests[-1:]) for p in problems]
+    assert all(p.tests[0].visibility == "public" for p in samples)
     with Verifier() as verifier:
-        results = iter(verifier.verify_many(pairs))
-    for problem in problems:
-        for method in crossroads.family_of(problem).methods:
-            result = next(results)
-            right = method.name == problem.meta["hidden_method"]
-            assert result.verdict == ("AC" if right else "WA"), (problem.id, method.name, result.reason)
-            assert right or result.first_fail == 1, "the public sample must not tell methods apart"
+        for problem, sample in zip(problems, samples, strict=True):
+            methods = crossroads.family_of(problem).methods
+            programs = [method.program for method in methods]
+            assert all(result.passed for result in verifier.verify(sample, programs)), problem.id
+            for method, result in zip(methods, verifier.verify(problem, programs), strict=True):
+                right = method.name == problem.meta["hidden_method"]
+                assert result.verdict == ("AC" if right else "WA"), (problem.id, method.name, result.reason)
+                assert right or result.first_fail == 0, "each hidden test must tell the methods apart"
 
 
 def test_programs_print_what_the_methods_evaluate_to(splits):

@@ -213,10 +213,12 @@ def _problem(
     hidden: int,
     rng: random.Random,
 ) -> Problem:
-    tests = [sample]
+    # Hidden tests come first: they tell the methods apart, so that a wrong program costs one execution, not two.
+    tests = []
     for _ in range(hidden):
         given, outputs = separating_input(context.family, rng)
         tests.append(Test(given + "\n", outputs[method] + "\n"))
+    tests.append(sample)
     meta = {
         "group": context.name,
         "family": context.family.name,
