@@ -54,12 +54,10 @@ class Pending:
 def preflight(plan: Plan) -> None:
     """Check what every run needs. Raises CPPOError naming the fix.
 
-    Parameters were checked when the plan was made; here come notebooks, kernel, folders and disk.
+    Parameters were checked when the plan was made; here come the kernel, folders and disk.
     """
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    for run in plan.runs.values():
-        notebook_path(run.notebook)
     try:
         KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel as error:
@@ -114,7 +112,12 @@ def snakemake(plan: Plan, *options: str) -> list[str]:
 
 
 def pending(plan: Plan) -> list[Pending]:
-    """Runs that are out of date, in the order of the plan. Raises CPPOError if Snakemake fails."""
+    """Runs that are out of date, in the order of the plan.
+
+    Raises CPPOError when a notebook is missing or Snakemake fails.
+    """
+    for run in plan.runs.values():
+        notebook_path(run.notebook)
     done = subprocess.run(
         snakemake(plan, "--dry-run", "--nocolor"),
         capture_output=True,
@@ -178,7 +181,7 @@ def reproduce(plan: Plan, cores: int) -> int:
             )
             if _run(plan, cores, len(waiting), lock) != 0:
                 print(
-                    f"stopped after {store.clock(time.monotonic() - started)}; mend it and go on with {again(plan)}",
+                    f"stopped after {store.clock(time.monotonic() - started)}; go on with {again(plan)}",
                     file=sys.stderr,
                 )
                 return 1
