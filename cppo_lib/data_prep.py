@@ -39,12 +39,14 @@ def prepare(cfg: DataPrep) -> Path:
         lines = [json.dumps(row) + "\n" for row in _world(cfg)["corpus"]]
         store.write_text(folder / "corpus.jsonl", "".join(lines))
         store.write_json(folder / "ceilings.json", crossroads.ceilings(cfg.k))
-    summary = {
-        "benchmark": cfg.benchmark,
-        "splits": {split: describe(rows) for split, rows in splits.items()},
-        **store.provenance(cfg),
-    }
-    store.write_json(folder / "summary.json", summary)
+    names = [f"{split}.jsonl" for split in splits]
+    names += ["corpus.jsonl", "ceilings.json"] if cfg.benchmark == "crossroads" else []
+    store.write_summary(
+        folder,
+        cfg,
+        values={"benchmark": cfg.benchmark, "splits": {split: describe(rows) for split, rows in splits.items()}},
+        artefacts=[folder / name for name in names],
+    )
     return folder
 
 

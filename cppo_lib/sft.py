@@ -29,7 +29,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from cppo_lib import model as models
-from cppo_lib import paths, store
+from cppo_lib import paths, sources, store
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.errors import ParameterError
 from cppo_lib.parameters import PlannerSFT
@@ -79,8 +79,12 @@ def train_planner(cfg: PlannerSFT) -> Path:
         MissingArtefactError: the corpus is not there.
         ParameterError: a benchmark without a corpus, or more methods per plan than the corpus lists.
     """
-    folder = paths.stage_dir(cfg.profile, "02_planner_sft")
     rows = _rows(cfg)
+    folder = paths.stage_dir(cfg.profile, "02_planner_sft")
+    store.resumable_dir(folder, sources.fingerprint(cfg, [_corpus(cfg)]))
+    if (folder / "summary.json").exists():
+        store.progress(f"{paths.show(folder)} is finished; delete it to train again")
+        return folder
     started = time.perf_counter()
     if not (folder / "base").is_dir():
         if cfg.base_model == "scratch":
@@ -92,14 +96,18 @@ def train_planner(cfg: PlannerSFT) -> Path:
         plans = [row for row in rows if row.kind == "plan"]
         _fit(model, tokenizer, rows + (PLAN_REPLAY - 1) * plans, "sft", cfg, folder)
     model, tokenizer = models.load_policy(folder / "sft")
-    summary = {
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "tokens": len(tokenizer),
-        "rows": len(rows),
-        "wall_s": time.perf_counter() - started,
-        **store.provenance(cfg, [_corpus(cfg)]),
-    }
-    store.write_json(folder / "summary.json", summary)
+    store.write_summary(
+        folder,
+        cfg,
+        values={
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "tokens": len(tokenizer),
+            "rows": len(rows),
+            "wall_s": time.perf_counter() - started,
+        },
+        artefacts=[folder / "base", folder / "sft"],
+        inputs=[_corpus(cfg)],
+    )
     return folder
 
 

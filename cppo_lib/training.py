@@ -23,7 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 
-from cppo_lib import data_prep, judging, paths, store
+from cppo_lib import data_prep, judging, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
 from cppo_lib.objective import Objective
@@ -167,13 +167,17 @@ def train(cfg: RLTraining) -> Path:
         MissingArtefactError: problems or start policy are not there.
         ParameterError: parameters that do not fit each other or the benchmark.
     """
-    folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
     if len(problems) < cfg.problems_per_step:
         raise ParameterError(
             f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems"
         )
     start = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
+    folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
+    store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg)))
+    if (folder / "summary.json").exists():
+        store.progress(f"{paths.show(folder)} is finished; delete it to train again")
+        return folder
     model, tokenizer = models.load_policy(start, dtype="float32")
     log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
     started = time.perf_counter()
@@ -194,6 +198,13 @@ def train(cfg: RLTraining) -> Path:
     models.save_policy(model, tokenizer, folder / "policy")
     _finish(cfg, folder, time.perf_counter() - started)
     return folder
+
+
+def _inputs(cfg: RLTraining) -> list[Path]:
+    """What the run reads of this profile: the training problems and, where it starts from SFT, that stage."""
+    stages = paths.runs_root() / cfg.profile
+    sft = [stages / "02_planner_sft" / "summary.json"] if cfg.policy in ("base", "sft") else []
+    return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
 
 
 def _resume_point(folder: Path) -> str | None:
@@ -235,5 +246,6 @@ def _finish(cfg: RLTraining, folder: Path, wall_s: float) -> None:
         cfg,
         values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final},
         artefacts=[folder / "policy", folder / "metrics.jsonl"],
+        inputs=_inputs(cfg),
     )
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

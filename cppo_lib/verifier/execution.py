@@ -34,8 +34,6 @@ class Attempt:
 
     def __init__(self, problem: Problem, program: str) -> None:
         self.problem, self.program = problem, program
-        tests = problem.tests
-        self.order = sorted(range(len(tests)), key=lambda index: tests[index].visibility != "public")
         self.finding = Finding("IE", "not run")
         self.n_passed, self.first_fail = 0, None  # type: int, int | None
         self.cpu = self.wall = self.rss = 0.0
@@ -54,7 +52,7 @@ class Attempt:
             self.finding = Finding("CE", f"the program is longer than {SOURCE_LIMIT} bytes")
         else:
             return False
-        self.first_fail = self.order[0]
+        self.first_fail = 0
         return True
 
     @property
@@ -64,7 +62,7 @@ class Attempt:
 
     def start(self, zygote: Zygote) -> None:
         """Run the next test in `zygote`. Raises ZygoteDied."""
-        test = self.problem.tests[self.order[self.n_passed]]
+        test = self.problem.tests[self.n_passed]
         files, text = self._files, test.input.encode("utf-8", "surrogatepass")
         files["source"] = memory_file(self.source)
         files["report"] = memory_file(growing=True)
@@ -119,14 +117,14 @@ class Attempt:
         self.release()
         if self.finding.verdict == "AC":
             self.n_passed += 1
-            self.done = self.n_passed == len(self.order)
+            self.done = self.n_passed == len(self.problem.tests)
         else:
-            self.first_fail, self.done = self.order[self.n_passed], True
+            self.first_fail, self.done = self.n_passed, True
         return True
 
     def _judge(self) -> Finding:
         test, report = (
-            self.problem.tests[self.order[self.n_passed]],
+            self.problem.tests[self.n_passed],
             read_all(self._files["report"]),
         )
         match self.problem.mode:
@@ -154,7 +152,7 @@ class Attempt:
         """Close the attempt with an internal error."""
         self.finding, self.first_fail, self.done = (
             Finding("IE", reason),
-            self.order[self.n_passed],
+            self.n_passed,
             True,
         )
 

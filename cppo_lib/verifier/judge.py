@@ -191,7 +191,7 @@ def _row(attempt: Attempt) -> dict[str, Any]:
         "passed": verdict == "AC",
         "reason": reason,
         "n_passed": attempt.n_passed,
-        "n_tests": len(attempt.order),
+        "n_tests": len(attempt.problem.tests),
         "first_fail": attempt.first_fail,
         "cpu_s": round(attempt.cpu, 4),
         "wall_s": round(attempt.wall, 4),
