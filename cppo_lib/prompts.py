@@ -104,6 +104,8 @@ class PromptStyle:
         return block if not block or given.strip() in block else given + block
 
     def _chat(self, content: str) -> str:
+        if not self._tokenizer.chat_template:
+            raise ModelError("the model has no chat template: set prompt_style: brief or name a chat model")
         messages = [{"role": "user", "content": content}]
         rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return str(rendered)

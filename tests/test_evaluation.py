@@ -6,6 +6,7 @@ each column means.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -283,6 +284,17 @@ def test_missing_inputs_name_the_notebook_to_run(runs):
         evaluate(parameters(policy="arm:cppo"))
     with pytest.raises(ModelError, match="holds no model weights"):
         evaluate(parameters(policy=str(runs)))
+    with pytest.raises(ModelError, match="model folder /no/such does not exist"):
+        evaluate(parameters(policy="/no/such"))
+
+
+def test_a_damaged_policy_is_one_line(prepared, policy, tmp_path):
+    broken = shutil.copytree(policy, tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot load model .*: name a local folder") as caught:
+        evaluate(parameters(policy=str(broken)))
+    assert "\n" not in str(caught.value)
 
 
 def test_prompts_that_do_not_fit_stop_the_evaluation_before_anything_is_written(prepared):

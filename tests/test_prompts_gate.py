@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cppo_lib import gate
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
+from cppo_lib.errors import ModelError
 from cppo_lib.model import build_tokenizer
 from cppo_lib.problems import Problem, Test, load_benchmark
 from cppo_lib.prompts import ParsedTuple, PromptStyle, parse_tuple, render_tuple
@@ -124,6 +125,12 @@ def test_instruct_prompts_go_through_the_chat_template(instruct, humaneval):
     assert text.startswith("<user>") and text.endswith("<assistant>")
     assert "Use this method: two nested loops" in text
     assert "exactly 3 lines" in instruct.planner(humaneval["HumanEval/0"], 3)
+
+
+def test_a_model_without_a_chat_template_is_an_error_that_names_the_fix():
+    style = PromptStyle("instruct", build_tokenizer(["print(1)"], 300))
+    with pytest.raises(ModelError, match="no chat template: set prompt_style: brief"):
+        style.direct(stdio_problem())
 
 
 def stdio_problem() -> Problem:
