@@ -75,11 +75,7 @@ class PromptStyle:
         """The prompt for a tuple of k methods."""
         if self.name == "brief":
             return f"{problem.statement}\n{k} methods: "
-        return self._chat(
-            f"Here is a programming problem.\n\n{problem.statement}\n\nName {k} different high-level methods to solve "
-            f"it, so that at least one is likely to be right. Reply with a numbered list of exactly {k} lines. Each "
-            "line names one method in a short phrase of plain words, without code."
-        )
+        return self._chat(f"Here is a programming problem.\n\n{problem.statement}\n\n{_ask_methods(k)}")
 
     def solver(self, problem: Problem, method: str) -> str:
         """The prompt for a program that follows the given method."""
@@ -124,6 +120,18 @@ class PromptStyle:
         if self.tokenizer is None:
             raise ModelError(f"prompt style {self.name!r} was made without a tokenizer, which this step needs")
         return self.tokenizer
+
+
+def _ask_methods(k: int) -> str:
+    if k == 1:
+        return (
+            "Name one high-level method to solve it. Reply with a numbered list of exactly one line, which names the "
+            "method in a short phrase of plain words, without code."
+        )
+    return (
+        f"Name {k} different high-level methods to solve it, so that at least one is likely to be right. Reply with a "
+        f"numbered list of exactly {k} lines. Each line names one method in a short phrase of plain words, without code."
+    )
 
 
 def _reply(problem: Problem) -> str:
