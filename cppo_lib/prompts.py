@@ -129,8 +129,9 @@ def _ask_methods(k: int) -> str:
             "method in a short phrase of plain words, without code."
         )
     return (
-        f"Name {k} different high-level methods to solve it, so that at least one is likely to be right. Reply with a "
-        f"numbered list of exactly {k} lines. Each line names one method in a short phrase of plain words, without code."
+        f"Name {k} different high-level methods to solve it, so that at least one is likely to be right. Reply with "
+        f"a numbered list of exactly {k} lines. Each line names one method in a short phrase of plain words, without "
+        "code."
     )
 
 
