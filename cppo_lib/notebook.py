@@ -11,7 +11,7 @@ notebook which trains does not depend on how tables and figures of the paper are
 from __future__ import annotations
 
 import logging
-import warnings
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +53,7 @@ def setup() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     logging.getLogger("trl").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(trl|transformers|torch|accelerate)\.")
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # that `rollout_func` may change; the version is pinned
     mpl.rcParams.update(STYLE)
 
 
