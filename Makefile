@@ -23,7 +23,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup reproduce why test test-notebooks lint lab doctor lock check-env clean help
+.PHONY: setup reproduce why test test-notebooks notebooks lint lab doctor lock check-env clean help
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
@@ -55,6 +55,13 @@ test-notebooks: $(STAMP)  ## run every numbered notebook at its smoke defaults u
 	$(BIN)/python -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300 \
 		$(sort $(wildcard notebooks/0*.ipynb))
+
+# What a reader sees on the web is what the notebooks print at their defaults; run this after changing one of them.
+notebooks: $(STAMP)  ## execute every notebook in place at its smoke defaults
+	@$(MAKE) --no-print-directory clean PROFILE=smoke
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false $(BIN)/jupyter nbconvert \
+		--to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		$(sort $(wildcard notebooks/*.ipynb))
 
 lint: $(STAMP)  ## ruff (notebooks too) and mypy
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from datasets import Dataset
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -52,7 +53,9 @@ def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int
     """Render corpus rows as supervised examples, four per corpus row, one of each kind.
 
     Direct programs and one-method plans follow the popularity q of the methods; solver rows name each method
-    equally often, so that the solver can follow any of them; plans list k distinct methods.
+    equally often, so that the solver can follow any of them. Plans list the first k methods of the row's plan, always
+    in the order of the family's catalogue: one spelling for each tuple instead of k!, so that a policy gradient tells
+    tuples apart and not spellings.
     """
     families = {family.name: family for family in FAMILIES}
     rows = []
@@ -60,10 +63,11 @@ def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int
         programs = {method.name: method.program for method in families[entry["family"]].methods}
         problem = Problem("corpus", "crossroads", entry["statement"], (Test("", ""),))
         popular, uniform = entry["popular"], entry["uniform"]
+        chosen = [name for name in programs if name in entry["plan"][:k]]
         rows += [
             SFTRow("direct", style.direct(problem), programs[popular]),
             SFTRow("solver", style.solver(problem, uniform), programs[uniform]),
-            SFTRow("plan", style.planner(problem, k), render_tuple(entry["plan"][:k])),
+            SFTRow("plan", style.planner(problem, k), render_tuple(chosen)),
             SFTRow("plan1", style.planner(problem, 1), render_tuple([popular])),
         ]
     return rows
@@ -206,6 +210,7 @@ def _fit(
         processing_class=tokenizer,
         callbacks=[MetricsLog(folder / "metrics.jsonl", stage)],
     )
+    trainer.remove_callback(PrinterCallback)  # MetricsLog prints what a reader needs
     if steps:
         checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -194,6 +194,7 @@ def train(cfg: RLTraining) -> Path:
             callbacks=[log],
         )
         log.trainer = trainer
+        trainer.remove_callback(PrinterCallback)  # StepLog prints what a reader needs
         trainer.train(resume_from_checkpoint=_resume_point(folder))
     models.save_policy(model, tokenizer, folder / "policy")
     _finish(cfg, folder, time.perf_counter() - started)

@@ -241,8 +241,9 @@ def world(
 
     Returns a dict with the lists of problems `train`, `dev`, `test` and `corpus`, a list of rows with the keys
     `group, family, statement, popular, uniform, plan`: method names drawn by popularity q (for a direct program and
-    a one-method plan), evenly (for a program that follows a named method), and a plan of four distinct methods drawn
-    by q without replacement. No statement appears twice, within a split or across splits and corpus.
+    a one-method plan), evenly (for a program that follows a named method), and a plan of all methods in an order drawn
+    in proportion to sqrt(q). Planner SFT takes its first K: tuples that lean to the popular methods of their context,
+    but leave every method a fair chance to be tried. No statement appears twice, within a split or across splits and corpus.
     """
     sizes = dict(zip(SPLITS, (train_per_context, dev_per_context, test_per_context), strict=True))
     drawn: dict[str, Any] = {split: [] for split in SPLITS}
@@ -266,8 +267,8 @@ def _corpus_rows(
     even = [1 / len(names)] * len(names)
     rows = []
     for popular, uniform in zip(stratified(context.q, n, rng), stratified(even, n, rng), strict=True):
-        # Exponential races: sorting by E_m / q_m draws without replacement in proportion to q.
-        race = sorted(range(len(names)), key=lambda m: rng.expovariate(context.q[m]))
+        # An exponential race draws without replacement: the method with rate r comes first in proportion to r.
+        race = sorted(range(len(names)), key=lambda m: rng.expovariate(math.sqrt(context.q[m])))
         rows.append(
             {
                 "group": context.name,
@@ -275,7 +276,7 @@ def _corpus_rows(
                 "statement": next(stream)[0],
                 "popular": names[popular],
                 "uniform": names[uniform],
-                "plan": [names[m] for m in race[:4]],
+                "plan": [names[m] for m in race],
             }
         )
     return rows
