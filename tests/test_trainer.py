@@ -180,7 +180,8 @@ def chunk(prompts: list[list[int]], completions: list[list[int]], values: list[f
     def padded(rows: list[list[int]], width: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
         fill = [[0] * (width - len(r)) for r in rows]
         ids = [f + r if left else r + f for f, r in zip(fill, rows, strict=True)]
-        ones = [[0] * len(f) + [1] * len(r) if left else [1] * len(r) + [0] * len(f) for f, r in zip(fill, rows, strict=False)]
+        masks = [([0] * len(f), [1] * len(r)) for f, r in zip(fill, rows, strict=True)]
+        ones = [f + r if left else r + f for f, r in masks]
         return torch.tensor(ids), torch.tensor(ones)
 
     prompt_ids, prompt_mask = padded(prompts, 4, True)

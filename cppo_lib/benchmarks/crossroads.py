@@ -243,7 +243,8 @@ def world(
     `group, family, statement, popular, uniform, plan`: method names drawn by popularity q (for a direct program and
     a one-method plan), evenly (for a program that follows a named method), and a plan of all methods in an order drawn
     in proportion to sqrt(q). Planner SFT takes its first K: tuples that lean to the popular methods of their context,
-    but leave every method a fair chance to be tried. No statement appears twice, within a split or across splits and corpus.
+    but leave every method a fair chance to be tried. No statement appears twice, within a split or across splits and
+    corpus.
     """
     sizes = dict(zip(SPLITS, (train_per_context, dev_per_context, test_per_context), strict=True))
     drawn: dict[str, Any] = {split: [] for split in SPLITS}
