@@ -1,0 +1,53 @@
+"""The judge of plan-following decides by behaviour, not by spelling."""
+
+from __future__ import annotations
+
+import pytest
+
+from cppo_lib import judging
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.problems import load_benchmark
+from cppo_lib.rollout import Completion, Member, Sample
+from cppo_lib.verifier import Verifier
+
+MEAN = "a=list(map(int,input().split()))\nprint(sum(a)//len(a))"
+OTHER_SPELLING = "import sys\nnumbers = [int(x) for x in sys.stdin.read().split()]\nprint(sum(numbers) // len(numbers))"
+MODE = "a=list(map(int,input().split()))\nprint(max(a,key=a.count))"
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with Verifier() as verifier:
+        yield judging.MethodJudge(verifier)
+
+
+def member(programs: list[str], strategies: list[str | None]) -> Member:
+    problem = load_benchmark("crossroads", "dev", train_per_context=1, dev_per_context=1, test_per_context=1)[0]
+    assert crossroads.family_of(problem).name == "middle"
+    sample = Sample([0], Completion([0]), "")
+    return Member(problem, (), None, None, "", tuple(strategies), (sample,) * len(programs), tuple(programs))
+
+
+def test_methods_are_recognised_by_what_programs_print(judge):
+    programs = [MEAN, OTHER_SPELLING, MODE, "print(1)", "while True: pass", "print(", "raise ValueError"]
+    found = judge.methods([member(programs, [None] * len(programs))])
+    assert found == [["mean", "mean", "mode", None, None, None, None]]
+
+
+def test_followed_compares_with_the_method_that_was_named(judge):
+    attempt = member([MEAN, MEAN, MODE, MODE], ["mean", "mode", " Mode ", None])
+    assert judging.followed(attempt, judge.methods([attempt])[0]) == [True, False, True, None]
+
+
+def test_a_method_of_another_family_is_not_followed(judge):
+    attempt = member([MEAN], ["plain sum"])
+    assert judging.followed(attempt, judge.methods([attempt])[0]) == [False]
+
+
+def test_members_are_judged_in_slot_order(judge):
+    attempt = member([MODE, MEAN, "print("], [None, None, None])
+    problem = attempt.problem
+    with Verifier() as verifier:
+        [results] = judging.judge_members([attempt], verifier)
+    hidden = problem.meta["hidden_method"]
+    assert [r.verdict for r in results] == ["AC" if hidden == name else "WA" for name in ("mode", "mean")] + ["CE"]

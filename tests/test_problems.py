@@ -1,0 +1,64 @@
+"""Problems that cannot be judged are refused by name, and files hold what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from cppo_lib import data_prep
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.errors import DatasetError, MissingArtefactError
+from cppo_lib.problems import Problem, Test, load_benchmark, read_problems, write_problems
+
+SIZES = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1}
+
+
+def test_problem_without_tests_is_refused_by_name():
+    with pytest.raises(DatasetError, match="toy problem 'p1' has no tests: drop it"):
+        Problem("p1", "toy", "Add two numbers.", ())
+
+
+def test_function_problem_without_a_name_is_refused():
+    with pytest.raises(DatasetError, match="names no function"):
+        Problem("p1", "toy", "Add two numbers.", (Test("[1, 2]", "3"),), mode="call")
+
+
+def test_empty_statement_is_refused():
+    with pytest.raises(DatasetError, match="empty statement"):
+        Problem("p1", "toy", " \n", (Test("1", "1"),))
+
+
+def test_unknown_benchmark_names_the_known_ones():
+    with pytest.raises(DatasetError, match="choose one of crossroads, humaneval"):
+        load_benchmark("apps2", "test")
+
+
+def test_broken_line_is_named(tmp_path):
+    path = tmp_path / "train.jsonl"
+    write_problems(path, load_benchmark("crossroads", "train", **SIZES)[:2])
+    assert len(read_problems(path)) == 2
+    path.write_text(path.read_text() + '{"id": "torn')
+    with pytest.raises(DatasetError, match=r"train\.jsonl:3: not a problem record"):
+        read_problems(path)
+
+
+def test_problem_whose_reference_fails_stops_the_preparation(tmp_path):
+    good = load_benchmark("crossroads", "train", **SIZES)[0]
+    wrong = dataclasses.replace(good, tests=(dataclasses.replace(good.tests[0], expected="no number\n"),))
+    data_prep.check_references([good], tmp_path / "verdicts.sqlite")
+    with pytest.raises(DatasetError, match="the reference program gets WA"):
+        data_prep.check_references([good, wrong], tmp_path / "verdicts.sqlite")
+
+
+def test_missing_split_names_the_notebook(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPPO_RUNS", str(tmp_path))
+    with pytest.raises(MissingArtefactError, match=r"run notebooks/01_data_prep\.ipynb first"):
+        data_prep.read_split("tiny", "crossroads", "train")
+
+
+def test_reference_program_is_the_hidden_method():
+    problem = load_benchmark("crossroads", "dev", **SIZES)[0]
+    family = crossroads.family_of(problem)
+    method = crossroads.method_named(family, problem.meta["hidden_method"])
+    assert method is not None and data_prep.reference_program(problem) == method.program
