@@ -73,7 +73,7 @@ def sidecar(name: str, caption: str, results: Results) -> dict[str, Any]:
     return {
         "name": name,
         "caption": caption,
-        "command": f"make reproduce PROFILE={results.params.profile}",
+        "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}",
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
         "parameters": origin["params"],
         "params_sha256": origin["params_sha256"],
