@@ -170,7 +170,7 @@ def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) ->
     assert r"\toprule" in latex and r"95 \% interval" in latex and "label{tab:T1_main}" in latex
     record = json.loads((tmp_path / "T1_main.json").read_text())
     assert record["seeds"] == [0, 1] and record["parameters"]["resamples"] == 200
-    assert record["command"] == "make reproduce PROFILE=test"
+    assert record["command"] == f"make reproduce PROFILE=test SEEDS={two_seeds.params.seeds}"
     sources = {Path(path).name: digest for path, digest in record["sources"].items()}
     assert "ceilings.json" in sources and len(sources["crossroads.test.cppo.s0.parquet"]) == 64
 
