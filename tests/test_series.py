@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 
 import nbformat
 import pytest
@@ -235,7 +236,7 @@ def test_users_mistake_is_one_line_without_a_traceback(suite):
 
 
 def test_plain_papermill_checks_injected_values_too(suite):
-    command = ["papermill", "notebooks/03_rl_training.ipynb", "out.ipynb"]
+    command = [sys.executable, "-m", "papermill", "notebooks/03_rl_training.ipynb", "out.ipynb"]
     command += ["-f", "params/mini/03_rl_training.cppo.yaml", "-p", "stepz", "5"]
     done = suite.call_any(*command)
     assert done.returncode != 0
