@@ -266,8 +266,8 @@ def sign_flip(differences: ArrayLike, *, resamples: int = INTERVAL_RESAMPLES, se
     """Two-sided p-value of "each problem's difference is as likely + as -" (exact up to n = 13)."""
     values = np.asarray(differences, dtype=np.float64)
     values = values[np.abs(values) > ROUNDING]  # a zero keeps its sign: it carries no evidence
-    if len(values) == 0:
-        return 1.0
+    if len(values) < 2:
+        return 1.0  # of one difference, both signs are equally far from zero
     test = scipy.stats.permutation_test(
         (values,),
         lambda x, axis: np.round(np.mean(x, axis=axis), 12),

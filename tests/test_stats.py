@@ -204,3 +204,9 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.6]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_sign_flip_of_no_or_one_difference_is_no_evidence() -> None:
+    assert sign_flip([0.0, 0.0]) == 1.0
+    assert sign_flip([0.0, 0.25, 0.0]) == 1.0
+    assert sign_flip([0.25, 0.25]) == 0.5  # ++ and -- of four

@@ -595,6 +595,7 @@ def test_interrupting_leaves_no_process_and_a_usable_verifier() -> None:
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_verifier import RIGHT, SUM, children, problem
         from cppo_lib.verifier import Verifier
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have started us with it ignored
         with Verifier(workers=1) as verifier:
             threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
