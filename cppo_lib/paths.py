@@ -72,7 +72,7 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     Args:
         profile: the run's profile.
         policy: `base` or `sft` (folders of 02_planner_sft), `arm:<name>` (the policy that
-            03_rl_training left in `<name>.s<seed>`), or a model folder or hub id, returned as is.
+            03_rl_training left in `<name>.s<seed>`), or a model folder (from the root) or hub id.
         seed: the RL seed of `arm:`.
 
     Raises:
@@ -86,7 +86,9 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
         run, notebook = runs_root() / profile / "03_rl_training" / name, "03_rl_training"
         folder = run / "policy"
     else:
-        return policy
+        # A relative folder is one below the repository: kernels run in notebooks/, users in the root.
+        local = root() / policy
+        return str(local) if local.is_dir() else policy
     require(run / "summary.json", notebook=notebook)
     return str(require(folder, notebook=notebook))
 

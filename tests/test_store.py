@@ -179,3 +179,9 @@ def test_resumable_folder_keeps_only_what_the_same_run_wrote(tmp_path):
     assert (folder / "checkpoints").is_dir()
     store.resumable_dir(folder, "two")
     assert os.listdir(folder) == ["fingerprint.txt"]
+
+
+def test_policy_source_finds_a_relative_folder_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert store.policy_source("tiny", "cppo_lib") == str(store.root() / "cppo_lib")
+    assert store.policy_source("tiny", "some/hub-id") == "some/hub-id"
