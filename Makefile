@@ -5,6 +5,7 @@
 #   SEEDS        RL seeds 0 to SEEDS-1 (1)
 #   CORES        runs side by side (all cores)
 #   MODEL        a model folder or hub id in place of the profile's
+#   LIMIT        a first look in runs/first-LIMIT: LIMIT problems of every split, LIMIT training steps (0: all)
 #   TORCH_INDEX  index URL to take torch from. Linux without an NVIDIA GPU: that of PyTorch's CPU
 #                wheels (see pytorch.org/get-started), which saves several GB
 
@@ -13,12 +14,13 @@ PROFILE ?= tiny
 SEEDS ?= 1
 CORES ?=
 MODEL ?=
+LIMIT ?= 0
 TORCH_INDEX ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 SERIES := $(BIN)/python -m cppo_lib.series
-PLAN := --profile $(PROFILE) --seeds $(SEEDS) $(if $(MODEL),--model $(MODEL))
+PLAN := --profile $(PROFILE) --seeds $(SEEDS) $(if $(MODEL),--model $(MODEL)) --limit $(LIMIT)
 TORCH := $(shell grep '^torch==' constraints.txt)
 # LiveCodeBench's own grader, which the verifier is tested against. Alone in a folder of its own: two of its files are
 # wanted and none of the forty packages that it asks for.

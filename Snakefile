@@ -18,6 +18,7 @@ PLAN = Plan(
     profile=config.get("profile", "tiny"),
     seeds=int(config.get("seeds", 1)),
     model=str(config.get("model", "")),
+    limit=int(config.get("limit", 0)),
 )
 RUN = "{sys.executable:q} -m cppo_lib.series run-notebook {params.given} --log {log:q}"
 

@@ -26,7 +26,8 @@ from pydantic import BaseModel, ValidationError
 from cppo_lib import store
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.load_options import OPTIONS
-from cppo_lib.parameters import MODELS, DataPrep, Params, Published
+from cppo_lib.parameters import MODELS, DataPrep, Params
+from cppo_lib.published import Published
 
 _Model = TypeVar("_Model", bound=BaseModel)
 PUBLISHED = "published.yaml"
@@ -176,7 +177,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     parts = [kinds_of[schema["type"]]]
     parts += [f"{word} {schema[bound]}" for bound, word in bounds if bound in schema]
     if "pattern" in schema:
-        parts.append("letters, digits, - and _ only")
+        parts.append(schema.get("form", "letters, digits, - and _ only"))
     return ", ".join(parts)
 
 

@@ -27,13 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 import yaml
 
 from cppo_lib import config, data_prep, judging, paths, sources, stats, store
-from cppo_lib.engine import HFEngine, derived_seed
+from cppo_lib.engine import derived_seed
+from cppo_lib.engines import Engine, open_engine
 from cppo_lib.errors import CPPOError, ParameterError
-from cppo_lib.model import load_policy
 from cppo_lib.parameters import Evaluation
 from cppo_lib.problems import Problem, stream_benchmark
 from cppo_lib.prompts import PromptStyle
@@ -45,12 +44,16 @@ from cppo_lib.verifier import Verifier
 def evaluate(cfg: Evaluation) -> Path:
     """Run one evaluation to its end and return the path of its records.
 
+    With `tune_on`, the temperature is chosen first, by evaluations of that split.
+
     Raises:
         MissingArtefactError: the problems or the policy were not made yet; names the notebook.
         ModelError: the policy cannot be loaded, or a prompt does not fit its context.
         IsolationError: the verifier cannot judge safely, or more than 0.5% of the attempts got no
             verdict (IE).
     """
+    if cfg.tune_on is not None:
+        cfg = _tuned(cfg)
     problems, inputs = load_problems(cfg)
     policy = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
     inputs += [Path(policy)] if Path(policy).is_dir() else []
@@ -85,6 +88,26 @@ def load_problems(cfg: Evaluation) -> tuple[list[Problem], list[Path]]:
     return list(itertools.islice(problems, cfg.limit or None)), inputs
 
 
+def _tuned(cfg: Evaluation) -> Evaluation:
+    """`cfg` with the temperature of the highest pass@K on the tuning split, the lowest of equal ones.
+
+    Each try is an evaluation with records of its own, `<method>-t<temperature>`, so it resumes like any other.
+    """
+    assert cfg.tune_on is not None
+    benchmark, split = cfg.tune_on.split(".")
+    given = {"benchmark": benchmark, "split": split, "limit": cfg.tune_limit, "tune_on": None, "tune_temperatures": []}
+    scores: dict[float, float] = {}
+    for temperature in sorted(cfg.tune_temperatures):
+        name = f"{cfg.method}-t{temperature:g}".replace(".", "_")
+        values = cfg.model_dump() | given | {"method": name, "temperature": temperature}
+        records = evaluate(Evaluation.model_validate(values))
+        scores[temperature] = stats.pass_at_k(pd.read_parquet(records))
+    best = max(scores, key=lambda temperature: scores[temperature])
+    listed = ", ".join(f"{temperature:g}: {score:.3f}" for temperature, score in scores.items())
+    store.progress(f"pass@{cfg.k} on {cfg.tune_on} by temperature: {listed}; {best:g} is taken")
+    return cfg.model_copy(update={"temperature": best})
+
+
 # --- chunks -------------------------------------------------------------------------------------
 
 
@@ -94,7 +117,7 @@ class _Evaluator:
 
     cfg: Evaluation
     policy: str
-    engine: HFEngine
+    engine: Engine
     style: PromptStyle
     verifier: Verifier
     judge: judging.MethodJudge | None
@@ -121,28 +144,22 @@ class _Evaluator:
 
 def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]], files: Sequence[Path]) -> None:
     """Make the files that are not there yet."""
-    gpu = torch.cuda.is_available()
-    # A CPU without bfloat16 units of its own is not faster in it, and less exact.
-    model, tokenizer = load_policy(policy, dtype="auto" if gpu else "float32")
-    device = "cuda" if gpu else "cpu"
-    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its type
-    engine = HFEngine(
-        model,
-        tokenizer,
-        temperature=cfg.temperature,
-        top_p=cfg.top_p,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-    )
-    style = PromptStyle(cfg.prompt_style, tokenizer)
     attempts = cfg.tuples * cfg.k * sum(map(len, chunks))
     done: list[pd.DataFrame] = [pd.read_parquet(file) for file in files if file.exists()]
     started, already = time.monotonic(), len(done)
     before = f", {already} of them done before" if already else ""
     store.progress(f"{run_name(cfg)}: {attempts} attempts in {len(chunks)} chunks{before}")
-    with judging.open_verifier(cfg.profile) as verifier:
-        judge = judging.MethodJudge(verifier) if cfg.benchmark == "crossroads" else None
-        evaluator = _Evaluator(cfg, policy, engine, style, verifier, judge)
+    opened = open_engine(
+        cfg.engine,
+        policy,
+        temperature=cfg.temperature,
+        top_p=cfg.top_p,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+    )
+    with judging.open_verifier(cfg.profile) as verifier, opened as (engine, tokenizer):
+        judge = judging.method_judge(cfg.benchmark, verifier)
+        evaluator = _Evaluator(cfg, policy, engine, PromptStyle(cfg.prompt_style, tokenizer), verifier, judge)
         for number, (chunk, file) in enumerate(zip(chunks, files, strict=True)):
             if file.exists():
                 continue

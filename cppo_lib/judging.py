@@ -111,6 +111,11 @@ class MethodJudge:
             self._known[family, program] = names[answers.index(True)] if any(answers) else None
 
 
+def method_judge(benchmark: str, verifier: Verifier) -> MethodJudge | None:
+    """The judge of plan-following, None where a benchmark has none."""
+    return MethodJudge(verifier) if benchmark == "crossroads" else None
+
+
 def followed(member: Member, implemented: Sequence[str | None]) -> list[bool | None]:
     """Per slot: does the program implement the method that it was given? None where no method was given."""
     answers: list[bool | None] = []

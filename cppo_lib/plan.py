@@ -55,6 +55,8 @@ class Plan:
         profile: a folder below `params/`.
         seeds: RL arms and their evaluations run with seeds 0 to seeds-1.
         model: a model folder or hub id to use wherever the profile names a hub id or folder.
+        limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
+            0: all of them.
 
     Raises:
         ParameterError: no such profile, a faulty parameter file, or an arm that nothing trains.
@@ -63,6 +65,7 @@ class Plan:
     profile: str
     seeds: int = 1
     model: str = ""
+    limit: int = 0
     runs: dict[str, Run] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,10 +124,12 @@ class Plan:
         match run.params:
             case DataPrep(remove_overlap_with=names):
                 return self._compared(run, names)
-            case PlannerSFT():
-                return self._data(run)
-            case RLTraining(policy=policy) | Evaluation(policy=policy):
+            case PlannerSFT(distil_from=method):
+                return self._data(run) + ([] if method is None else [self._distilled(run, method)])
+            case RLTraining(policy=policy):
                 return self._data(run) + self._policy(run, policy)
+            case Evaluation(policy=policy, tune_on=tune_on):
+                return self._data(run, tune_on) + self._policy(run, policy)
             case Report(split=split, benchmark=benchmark):
                 records = [
                     other
@@ -136,9 +141,19 @@ class Plan:
             case _:
                 return []
 
-    def _data(self, run: Run) -> list[Run]:
-        same = run.params.benchmark
-        return [data for data in self.of("01_data_prep") if data.params.benchmark == same]
+    def _data(self, run: Run, tune_on: str | None = None) -> list[Run]:
+        used = {run.params.benchmark, (tune_on or "").split(".")[0]}
+        return [data for data in self.of("01_data_prep") if data.params.benchmark in used]
+
+    def _distilled(self, run: Run, method: str) -> Run:
+        """The evaluation of the training split that planner SFT learns from."""
+        name = f"04_evaluation.{run.params.benchmark}.train.{method}.s{run.params.seed}"
+        if name not in self.runs:
+            raise ParameterError(
+                f"{paths.show(run.file)}: key 'distil_from' is {method!r}, but params/{self.profile} has no "
+                f"04_evaluation file with method: {method}, benchmark: {run.params.benchmark}, split: train"
+            )
+        return self.runs[name]
 
     def _compared(self, run: Run, names: list[str]) -> list[Run]:
         """The runs that prepare the evaluation problems which this run takes out of its training split."""
@@ -198,6 +213,8 @@ class Plan:
 
     def _given(self, params: Params, seed: int) -> dict[str, str | int]:
         given: dict[str, str | int] = {"seed": seed} if seed != params.seed else {}
+        if self.limit:
+            given |= self._limited(params)
         match params:
             case Report(seeds=seeds) if seeds != self.seeds:
                 given["seeds"] = self.seeds
@@ -208,6 +225,19 @@ class Plan:
             ):
                 given["policy"] = self.model
         return given
+
+    def _limited(self, params: Params) -> dict[str, str | int]:
+        match params:
+            case DataPrep() | Evaluation():
+                return {"limit": min(self.limit, params.limit or self.limit)}
+            case PlannerSFT(sft_steps=steps):
+                return {"sft_steps": min(self.limit, steps)}
+            case RLTraining(steps=steps):
+                return {"steps": min(self.limit, steps)}
+            case Report():
+                return {"figures_dir": ""}
+            case _:
+                return {}
 
     def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:
         stage = params.notebook

@@ -46,6 +46,8 @@ class Look:
 
 LOOKS = {
     "direct": Look("#8c8c8c", "s", (0, (1, 1))),
+    "direct_tuned": Look("#6e6e6e", "P", (0, (1, 2))),
+    "untrained": Look("#a6c8a0", "h", (0, (2, 2))),
     "plan_then_solve": Look("#bdbdbd", "D", (0, (3, 1, 1, 1))),
     "sft": Look("#5ab4ac", "v", (0, (5, 2))),
     "grpo": Look("#f0a030", "^", (0, (2, 1))),

@@ -103,6 +103,10 @@ class PromptStyle:
         given = _before_function(problem)
         return block if not block or given.strip() in block else given + block
 
+    def reply(self, program: str) -> str:
+        """A completion of the direct or solver prompt that `program` reads back."""
+        return program if self.name == "brief" else f"```python\n{program.strip()}\n```"
+
     def _chat(self, content: str) -> str:
         if not self._tokenizer.chat_template:
             raise ModelError("the model has no chat template: set prompt_style: brief or name a chat model")

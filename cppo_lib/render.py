@@ -73,7 +73,9 @@ def sidecar(name: str, caption: str, results: Results) -> dict[str, Any]:
     return {
         "name": name,
         "caption": caption,
-        "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}",
+        "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}"
+        + (f" LIMIT={results.limit}" if results.limit else ""),
+        "policies": results.attempts.groupby("method")["policy"].first().to_dict(),
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
         "parameters": origin["params"],
         "params_sha256": origin["params_sha256"],

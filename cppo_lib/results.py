@@ -23,7 +23,9 @@ from cppo_lib.stats import Scores, check_attempts, score_table
 
 LABELS = {
     "direct": "Direct sampling",
+    "direct_tuned": "Direct, tuned temperature",
     "plan_then_solve": "Plan-then-solve (i.i.d.)",
+    "untrained": "Untrained pipeline",
     "sft": "Planner-only SFT",
     "grpo": "GRPO",
     "pkpo": "PKPO",
@@ -43,6 +45,7 @@ class Results:
         ceilings: pass@K in closed form (`direct`, `independent`, `coordinated`); None where the
             benchmark's optimum is unknown.
         sources: the files that were read.
+        limit: only the first problems of the split were used, so many; 0: all of it.
     """
 
     params: Report
@@ -50,6 +53,7 @@ class Results:
     metrics: pd.DataFrame
     ceilings: Mapping[str, Any] | None
     sources: tuple[Path, ...]
+    limit: int = 0
 
     @functools.cached_property
     def methods(self) -> list[str]:
@@ -93,8 +97,9 @@ class Results:
         blocks = str(many) if few == many else f"{few} to {many}"
         problems = self.attempts["problem_id"].nunique()
         seeds = ", ".join(str(seed) for seed in sorted(self.attempts["seed"].unique()))
+        partial = f"PARTIAL, the first {self.limit} problems only: " if self.limit else ""
         return (
-            f"{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): "
+            f"{partial}{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): "
             f"{problems} problems, {blocks} x K={self.k} attempts on each, "
             f"seed{'s' if ',' in seeds else ''} {seeds}"
         )
@@ -133,7 +138,16 @@ def load_results(params: Report) -> Results:
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
         ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
         sources.append(path)
-    return Results(params, attempts, metrics, ceilings, tuple(sources))
+    return Results(params, attempts, metrics, ceilings, tuple(sources), _limit(params, records))
+
+
+def _limit(params: Report, records: list[Path]) -> int:
+    """The smallest limit on problems of the evaluations and of the data preparation before them; 0 without any."""
+    origins = [store.read_json(path.with_name(path.name + ".meta.json")) for path in records]
+    prepared = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
+    if prepared.exists():
+        origins.append(store.read_json(prepared)["provenance"])
+    return min((limit for origin in origins if (limit := origin["params"]["limit"])), default=0)
 
 
 def _record_files(params: Report, folder: Path) -> list[Path]:

@@ -105,6 +105,7 @@ def snakemake(plan: Plan, *options: str) -> list[str]:
     """The Snakemake command for this plan."""
     chosen = [f"profile={plan.profile}", f"seeds={plan.seeds}"]
     chosen += [f"model={plan.model}"] if plan.model else []
+    chosen += [f"limit={plan.limit}"] if plan.limit else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
     # --nolock: the lock of `only_series` replaces Snakemake's, which a kill leaves behind.
     always = ["--nolock", "--rerun-incomplete", "--scheduler", "greedy", "--config", *chosen]
@@ -194,7 +195,8 @@ def again(plan: Plan) -> str:
     """The command that continues this plan."""
     words = ["make reproduce", f"PROFILE={plan.profile}"]
     words += [f"SEEDS={plan.seeds}"] if plan.seeds > 1 else []
-    return " ".join(words + ([f"MODEL={plan.model}"] if plan.model else []))
+    words += [f"MODEL={plan.model}"] if plan.model else []
+    return " ".join(words + ([f"LIMIT={plan.limit}"] if plan.limit else []))
 
 
 def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
@@ -254,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--profile", default="tiny", help="folder of params/")
         command.add_argument("--seeds", type=int, default=1, help="RL seeds 0 to N-1")
         command.add_argument("--model", default="", help="model folder or hub id to use instead")
+        command.add_argument("--limit", type=int, default=0, help="so many problems and steps only; 0: all")
         command.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     one = commands.add_parser("run-notebook", help="run one notebook with checked parameters")
     one.add_argument("notebook", type=Path)
@@ -276,9 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log = options.log or options.out.with_suffix(".log")
             runner.run_notebook(options.notebook.resolve(), options.out, options.file, given, log)
             return 0
-        if options.seeds < 1 or options.cores < 1:
-            raise CPPOError("SEEDS and CORES must be whole numbers, at least 1")
-        plan = Plan(options.profile, seeds=options.seeds, model=options.model)
+        if options.seeds < 1 or options.cores < 1 or options.limit < 0:
+            raise CPPOError("SEEDS and CORES must be whole numbers, at least 1, and LIMIT at least 0")
+        if options.limit:
+            # A first look has folders of its own, so that it can never replace what a whole run has made.
+            os.environ["CPPO_RUNS"] = str(paths.runs_root() / f"first-{options.limit}")
+        plan = Plan(options.profile, seeds=options.seeds, model=options.model, limit=options.limit)
         return why(plan) if options.command == "why" else reproduce(plan, options.cores)
     except CPPOError as error:
         if name:

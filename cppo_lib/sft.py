@@ -1,8 +1,9 @@
 """Supervised training: pretraining the tiny base model and fine-tuning a planner on valid tuples.
 
 Both stages are TRL's SFTTrainer on prompt-completion rows with the loss on completion tokens only; they differ in
-their rows. The base model learns to write programs, directly and by a named method. Planner SFT adds plans of K
+their rows. The tiny base model learns to write programs, directly and by a named method. Planner SFT adds plans of K
 distinct methods (valid tuples), plans of one method, and replays the base model's rows so that nothing is forgotten.
+A pretrained model needs no first stage, and learns the tuples and programs of its own that worked (`distil`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import pandas as pd
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
@@ -29,76 +29,45 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from cppo_lib import data_prep, distil, paths, sources, store
 from cppo_lib import model as models
-from cppo_lib import paths, sources, store
-from cppo_lib.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.errors import ParameterError
 from cppo_lib.parameters import PlannerSFT
-from cppo_lib.problems import Problem, Test
-from cppo_lib.prompts import PromptStyle, render_tuple
+from cppo_lib.prompts import PromptStyle
+from cppo_lib.sft_rows import SFTRow, crossroads_rows
 
 PLAN_REPLAY = 6  # a plan is the hardest thing to learn here: K tokens that must not repeat
 
 
-@dataclass(frozen=True)
-class SFTRow:
-    """One supervised example: `kind` is direct, solver, plan (K methods) or plan1 (one method)."""
-
-    kind: str
-    prompt: str
-    completion: str
-
-
-def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int) -> list[SFTRow]:
-    """Render corpus rows as supervised examples, four per corpus row, one of each kind.
-
-    Direct programs and one-method plans follow the popularity q of the methods; solver rows name each method
-    equally often, so that the solver can follow any of them. Plans list the first k methods of the row's plan, always
-    in the order of the family's catalogue: one spelling for each tuple instead of k!, so that a policy gradient tells
-    tuples apart and not spellings.
-    """
-    families = {family.name: family for family in FAMILIES}
-    rows = []
-    for entry in corpus:
-        programs = {method.name: method.program for method in families[entry["family"]].methods}
-        problem = Problem("corpus", "crossroads", entry["statement"], (Test("", ""),))
-        popular, uniform = entry["popular"], entry["uniform"]
-        chosen = [name for name in programs if name in entry["plan"][:k]]
-        rows += [
-            SFTRow("direct", style.direct(problem), programs[popular]),
-            SFTRow("solver", style.solver(problem, uniform), programs[uniform]),
-            SFTRow("plan", style.planner(problem, k), render_tuple(chosen)),
-            SFTRow("plan1", style.planner(problem, 1), render_tuple([popular])),
-        ]
-    return rows
-
-
 def train_planner(cfg: PlannerSFT) -> Path:
-    """Make `base/` and `sft/` below `runs/<profile>/02_planner_sft`, and last `summary.json`.
+    """Make `sft/` (and for `scratch`, before it, `base/`) below `runs/<profile>/02_planner_sft`, last `summary.json`.
 
     Each finished model is kept when the run is started again, and an unfinished stage continues from its last
-    checkpoint.
+    checkpoint. With a LoRA rank, `sft/` holds an adapter.
 
     Raises:
-        MissingArtefactError: the corpus is not there.
+        MissingArtefactError: the corpus or the records to distil are not there.
         ParameterError: a benchmark without a corpus, or more methods per plan than the corpus lists.
+        DatasetError: nothing to distil.
+        ModelError: the base model cannot be loaded.
     """
-    rows = _rows(cfg)
+    rows, inputs = training_rows(cfg)
     folder = paths.stage_dir(cfg.profile, "02_planner_sft")
-    store.resumable_dir(folder, sources.fingerprint(cfg, [_corpus(cfg)]))
+    store.resumable_dir(folder, sources.fingerprint(cfg, inputs))
     if (folder / "summary.json").exists():
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     started = time.perf_counter()
-    if not (folder / "base").is_dir():
-        if cfg.base_model == "scratch":
-            _pretrain(cfg, rows, folder)
-        else:
-            models.save_policy(*models.load_policy(cfg.base_model), folder / "base")
+    scratch = cfg.base_model == "scratch"
+    if scratch and not (folder / "base").is_dir():
+        _pretrain(cfg, rows, folder)
     if not (folder / "sft").is_dir():
-        model, tokenizer = models.load_policy(folder / "base", dtype="float32")
+        start = str(folder / "base") if scratch else paths.policy_source(cfg.profile, cfg.base_model)
+        model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
+        model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
+        replay = PLAN_REPLAY - 1 if cfg.distil_from is None else 0
         plans = [row for row in rows if row.kind == "plan"]
-        _fit(model, tokenizer, rows + (PLAN_REPLAY - 1) * plans, "sft", cfg, folder)
+        _fit(model, tokenizer, rows + replay * plans, "sft", cfg, folder)
     model, tokenizer = models.load_policy(folder / "sft")
     store.write_summary(
         folder,
@@ -109,32 +78,37 @@ def train_planner(cfg: PlannerSFT) -> Path:
             "rows": len(rows),
             "wall_s": time.perf_counter() - started,
         },
-        artefacts=[folder / "base", folder / "sft"],
-        inputs=[_corpus(cfg)],
+        artefacts=[folder / name for name in ("base", "sft") if (folder / name).is_dir()],
+        inputs=inputs,
     )
     return folder
 
 
-def _corpus(cfg: PlannerSFT) -> Path:
+def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
+    """The supervised rows of planner SFT, and the files they come from. Raises as `train_planner`."""
+    # The brief style needs no tokenizer; a pretrained model's own is needed for its chat template.
+    scratch = cfg.base_model == "scratch"
+    base = None if scratch else paths.policy_source(cfg.profile, cfg.base_model)
+    style = PromptStyle(cfg.prompt_style, None if base is None else models.load_tokenizer(base))
+    if cfg.distil_from is not None:
+        records = distil.records_file(cfg)
+        problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
+        return distil.distilled_rows(pd.read_parquet(records), problems, style), [records]
     if cfg.benchmark != "crossroads":
         raise ParameterError(
-            f"benchmark {cfg.benchmark!r} has no training corpus: planner SFT needs benchmark: crossroads"
+            f"benchmark {cfg.benchmark!r} has no training corpus: name the evaluation to distil in distil_from, or "
+            "take benchmark: crossroads"
         )
     path = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / "corpus.jsonl"
-    return paths.require(path, notebook="01_data_prep")
-
-
-def _rows(cfg: PlannerSFT) -> list[SFTRow]:
-    corpus = store.read_jsonl(_corpus(cfg))
+    corpus = store.read_jsonl(paths.require(path, notebook="01_data_prep"))
     longest = min(len(entry["plan"]) for entry in corpus)
     if cfg.k > longest:
         raise ParameterError(f"k={cfg.k}, but the corpus lists {longest} methods per plan; choose k: {longest}")
-    # The brief style needs no tokenizer; a pretrained model's own is needed for its chat template.
-    tokenizer = None if cfg.base_model == "scratch" else models.load_tokenizer(cfg.base_model)
-    return crossroads_rows(corpus, PromptStyle(cfg.prompt_style, tokenizer), cfg.k)
+    return crossroads_rows(corpus, style, cfg.k), [path]
 
 
 def _pretrain(cfg: PlannerSFT, rows: list[SFTRow], folder: Path) -> None:
+    assert cfg.vocab_size and cfg.hidden_size and cfg.layers and cfg.heads  # which PlannerSFT checks for `scratch`
     texts = [row.prompt + row.completion for row in rows]
     tokenizer = models.build_tokenizer(texts, cfg.vocab_size)
     model = models.build_model(
@@ -179,28 +153,26 @@ def _fit(
 ) -> None:
     """Train on rows and save the model as `folder/stage`, resuming from a checkpoint when there is one."""
     pretraining = stage == "base"
-    steps = cfg.pretrain_steps if pretraining else cfg.sft_steps
+    steps = (cfg.pretrain_steps or 0) if pretraining else cfg.sft_steps
+    batch = (cfg.pretrain_batch or 0) if pretraining else cfg.sft_batch
     checkpoints = folder / "checkpoints" / stage
-    gpu = torch.cuda.is_available()
     args = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=cfg.pretrain_batch if pretraining else cfg.sft_batch,
-        learning_rate=cfg.pretrain_lr if pretraining else cfg.sft_lr,
+        per_device_train_batch_size=batch // cfg.microbatches,
+        gradient_accumulation_steps=cfg.microbatches,
+        learning_rate=(cfg.pretrain_lr or 0.0) if pretraining else cfg.sft_lr,
         lr_scheduler_type="cosine",
         warmup_steps=min(20, steps // 10),
         adam_beta2=0.98,
         weight_decay=0.01,
+        max_length=None,
         logging_steps=max(1, steps // 20),
         save_steps=max(1, steps // 4),
         save_total_limit=1,
         seed=cfg.seed,
-        bf16=gpu,
-        use_cpu=not gpu,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=gpu,
-        disable_tqdm=True,
-        report_to=[],
+        gradient_checkpointing=cfg.gradient_checkpointing,
+        **models.device_settings(),
     )
     dataset = Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in rows])
     trainer = SFTTrainer(

@@ -18,7 +18,18 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.parameters import Params
 
 # How runs are checked, filed, ordered and shown: nothing in these modules changes what a run computes.
-PLUMBING = {"config", "data_report", "errors", "notebook", "parameters", "paths", "plan", "sources", "store"}
+PLUMBING = {
+    "config",
+    "data_report",
+    "errors",
+    "notebook",
+    "parameters",
+    "paths",
+    "plan",
+    "published",
+    "sources",
+    "store",
+}
 
 
 def notebook_path(notebook: str) -> Path:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
 from cppo_lib.objective import Objective
 from cppo_lib.parameters import RLTraining
+from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.trainer import CPPOTrainer
 
@@ -129,7 +131,11 @@ def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
         raise ParameterError(
             f"microbatches={cfg.microbatches} does not divide the {rows} rows of a step: choose a divisor"
         )
-    gpu = torch.cuda.is_available()
+    vllm: dict[str, Any] = {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_importance_sampling_mode": "token_truncate",
+    }
     return GRPOConfig(
         output_dir=str(folder / "checkpoints"),
         max_steps=cfg.steps,
@@ -150,12 +156,9 @@ def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
         save_steps=cfg.checkpoint_every,
         save_total_limit=1,
         seed=cfg.seed,
-        bf16=gpu,
-        use_cpu=not gpu,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=gpu,
-        disable_tqdm=True,
-        report_to=[],
+        gradient_checkpointing=cfg.gradient_checkpointing,
+        **(vllm if cfg.engine == "vllm" else {}),
+        **models.device_settings(),
     )
 
 
@@ -164,21 +167,22 @@ def train(cfg: RLTraining) -> Path:
 
     Raises:
         MissingArtefactError: problems or start policy are not there.
-        ParameterError: parameters that do not fit each other or the benchmark.
+        ParameterError: parameters that do not fit each other, the benchmark or the machine.
+        ModelError: the start policy cannot be loaded, or is an adapter of another rank.
         IsolationError: the verifier cannot judge safely, or too many programs of a step got no verdict (IE).
     """
+    if cfg.engine == "vllm" and not torch.cuda.is_available():
+        raise ParameterError("engine: vllm trains on a GPU only, and there is none: set engine: hf")
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
-    if len(problems) < cfg.problems_per_step:
-        raise ParameterError(
-            f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems"
-        )
     start = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
     store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg)))
     if (folder / "summary.json").exists():
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
-    model, tokenizer = models.load_policy(start, dtype="float32")
+    model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
+    model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
+    style = PromptStyle(cfg.prompt_style, tokenizer)
     log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
     started = time.perf_counter()
     with judging.open_verifier(cfg.profile, total_cpu_s=judging.TRAINING_CPU_S) as verifier:
@@ -186,11 +190,11 @@ def train(cfg: RLTraining) -> Path:
             model=model,
             tokenizer=tokenizer,
             args=grpo_config(cfg, folder),
-            problems=problems,
-            style=PromptStyle(cfg.prompt_style, tokenizer),
+            problems=short_problems(cfg, problems, style),
+            style=style,
             objective=objective_of(cfg),
             verifier=verifier,
-            judge=judging.MethodJudge(verifier) if cfg.benchmark == "crossroads" else None,
+            judge=judging.method_judge(cfg.benchmark, verifier),
             callbacks=[log],
         )
         log.trainer = trainer
@@ -199,6 +203,23 @@ def train(cfg: RLTraining) -> Path:
     models.save_policy(model, tokenizer, folder / "policy")
     _finish(cfg, folder, time.perf_counter() - started)
     return folder
+
+
+def short_problems(cfg: RLTraining, problems: Sequence[Problem], style: PromptStyle) -> list[Problem]:
+    """The problems whose planner prompt has at most `max_prompt_tokens` tokens; says how many those are.
+
+    Raises ParameterError when fewer than `problems_per_step` are left.
+    """
+    lengths = map(len, style.encode([style.planner(problem, cfg.k) for problem in problems]))
+    kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= cfg.max_prompt_tokens]
+    if len(kept) < cfg.problems_per_step:
+        raise ParameterError(
+            f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems, "
+            f"{len(kept)} of them with a planner prompt of at most max_prompt_tokens={cfg.max_prompt_tokens}"
+        )
+    if len(kept) < len(problems):
+        store.progress(f"{len(kept)} of {len(problems)} problems have at most {cfg.max_prompt_tokens} prompt tokens")
+    return kept
 
 
 def _inputs(cfg: RLTraining) -> list[Path]:

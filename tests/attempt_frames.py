@@ -150,6 +150,7 @@ def write_runs(runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24,
             path = profile / "04_evaluation" / f"crossroads.test.{method}.s{seed}.parquet"
             frame = simulate(method, seed=seed, problems=problems, tuples=tuples)
             store.write_parquet(path, frame)
+            store.write_json(path.with_name(path.name + ".meta.json"), {"params": {"limit": 0}})
         for arm in ("grpo", "pkpo", "cppo"):
             metrics = profile / "03_rl_training" / f"{arm}.s{seed}" / "metrics.jsonl"
             store.append_jsonl(metrics, metrics_rows(arm, seed=seed))

@@ -1,0 +1,44 @@
+"""Supervised rows: what the base model and the planner read, rendered from the crossroads corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cppo_lib.benchmarks.crossroads_methods import FAMILIES
+from cppo_lib.problems import Problem, Test
+from cppo_lib.prompts import PromptStyle, render_tuple
+
+
+@dataclass(frozen=True)
+class SFTRow:
+    """One supervised example: `kind` is direct, solver, plan (K methods) or plan1 (one method)."""
+
+    kind: str
+    prompt: str
+    completion: str
+
+
+def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int) -> list[SFTRow]:
+    """Render corpus rows as supervised examples, four per corpus row, one of each kind.
+
+    Direct programs and one-method plans follow the popularity q of the methods; solver rows name each method
+    equally often, so that the solver can follow any of them. Plans list the first k methods of the row's plan, always
+    in the order of the family's catalogue: one spelling for each tuple instead of k!, so that a policy gradient tells
+    tuples apart and not spellings.
+    """
+    families = {family.name: family for family in FAMILIES}
+    rows = []
+    for entry in corpus:
+        programs = {method.name: method.program for method in families[entry["family"]].methods}
+        problem = Problem("corpus", "crossroads", entry["statement"], (Test("", ""),))
+        popular, uniform = entry["popular"], entry["uniform"]
+        chosen = [name for name in programs if name in entry["plan"][:k]]
+        rows += [
+            SFTRow("direct", style.direct(problem), programs[popular]),
+            SFTRow("solver", style.solver(problem, uniform), programs[uniform]),
+            SFTRow("plan", style.planner(problem, k), render_tuple(chosen)),
+            SFTRow("plan1", style.planner(problem, 1), render_tuple([popular])),
+        ]
+    return rows
