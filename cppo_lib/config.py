@@ -155,7 +155,8 @@ def allowed(model: type[BaseModel], key: str) -> str:
 
 def _in_words(schema: Mapping[str, Any]) -> str:
     if kinds := schema.get("anyOf"):
-        return ", or ".join(_in_words(kind) for kind in kinds)
+        form = {"form": schema["form"]} if "form" in schema else {}
+        return ", or ".join(_in_words({**kind, **form}) for kind in kinds)
     if choices := schema.get("enum"):
         return f"one of {', '.join(choices)}"
     if schema["type"] == "array":

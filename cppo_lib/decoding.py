@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cppo_lib.kv_cache import growing_cache
+from cppo_lib.kv_cache import growing_cache, keep_sequences
 
 HEAD = 1024
 """Most likely tokens among which the nucleus is looked for first."""
@@ -88,7 +88,7 @@ def sample(
     cache = growing_cache(model)
     asked = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
     logits = model(input_ids=ids, **asked, use_cache=True, logits_to_keep=1).logits[copies, -1]  # (B, V)
-    cache.batch_select_indices(copies)
+    keep_sequences(cache, copies)
     mask, places = mask[copies], places[copies, -1:] + 1
 
     rows = list(range(len(prompts)))  # the completion that each sequence of the batch belongs to
@@ -106,7 +106,7 @@ def sample(
             break
         if (len(rows) - left) * CROWD >= len(rows):
             kept = going.nonzero().squeeze(-1)
-            cache.batch_select_indices(kept)
+            keep_sequences(cache, kept)
             tokens, mask, places, going = tokens[kept], mask[kept], places[kept], going[kept]
             rows = [rows[at] for at in kept.tolist()]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)

@@ -63,6 +63,17 @@ def growing_cache(model: PreTrainedModel) -> DynamicCache:
     return cache
 
 
+def keep_sequences(cache: DynamicCache, indices: Tensor) -> None:
+    """Make these sequences of the batch, in this order and possibly repeated, all that the cache holds.
+
+    Layers of linear attention (Qwen3.5) hold a state instead of keys and values, which they can only reorder; that
+    is a selection too.
+    """
+    for layer in cache.layers:
+        select: Any = getattr(layer, "batch_select_indices", None) or layer.reorder_cache
+        select(indices)
+
+
 def grouped_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:

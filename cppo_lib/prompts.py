@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
 from cppo_lib.benchmarks import livecodebench_output
 from cppo_lib.errors import ModelError
 from cppo_lib.problems import Problem
+
+if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need not wait for transformers
+    from transformers import PreTrainedTokenizerBase
 
 StyleName = Literal["brief", "instruct"]
 
 _WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
 _FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"
 _FENCE = "in a ```python code block."
-_NUMBERED = re.compile(r"^\s*(?:\d+\s*[.):]|[-*])\s*(?P<method>.*\S)\s*$")
+_NUMBERED = re.compile(r"^\s*\d+\s*[.):]\s*(?P<method>.*\S)\s*$")
+_BULLETED = re.compile(r"^\s*[-*]\s*(?P<method>.*\S)\s*$")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class ParsedTuple:
 
 
 def parse_tuple(completion: str, k: int) -> ParsedTuple:
-    """Read the numbered (or bulleted) lines of a plan; other lines are ignored, markdown emphasis is dropped.
+    """Read the numbered lines of a plan, or its bulleted ones where none is numbered.
 
-    A plan with more or fewer than `k` items is incomplete; its first `k` items can still be attempted.
+    Other lines are ignored, such as bullets that explain a numbered method; markdown emphasis and a colon at the end
+    are dropped. A plan with more or fewer than `k` items is incomplete; its first `k` items can still be attempted.
     """
-    found = [match["method"] for line in completion.splitlines() if (match := _NUMBERED.match(line))]
-    methods = tuple(text for method in found if (text := method.replace("**", "").strip()))
+    lines = completion.splitlines()
+    found = list(filter(None, map(_NUMBERED.match, lines))) or list(filter(None, map(_BULLETED.match, lines)))
+    methods = tuple(text for item in found if (text := item["method"].replace("**", "").rstrip(":").strip()))
     return ParsedTuple(methods[:k], len(methods) == k)
 
 

@@ -143,7 +143,8 @@ def load_results(params: Report) -> Results:
 
 def _limit(params: Report, records: list[Path]) -> int:
     """The smallest limit on problems of the evaluations and of the data preparation before them; 0 without any."""
-    origins = [store.read_json(path.with_name(path.name + ".meta.json")) for path in records]
+    metas = [path.with_name(path.name + ".meta.json") for path in records]
+    origins = [store.read_json(store.require(meta, notebook="04_evaluation")) for meta in metas]
     prepared = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
     if prepared.exists():
         origins.append(store.read_json(prepared)["provenance"])

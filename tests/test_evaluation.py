@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from cppo_lib import evaluation, judging, paths, problems, store
+from cppo_lib import config, evaluation, judging, paths, problems, stats, store
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.errors import MissingArtefactError, ModelError
+from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.evaluation import evaluate
 from cppo_lib.model import build_model, build_tokenizer, save_policy
 from cppo_lib.parameters import Evaluation
@@ -35,7 +35,8 @@ def parameters(**changes: object) -> Evaluation:
     values = {
         "profile": "test", "benchmark": "crossroads", "split": "test", "method": "sft", "policy": "sft",
         "prompt_style": "brief", "procedure": "tuple", "k": K, "tuples": T, "limit": 5, "temperature": 1.0,
-        "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 6, "seed": 0,
+        "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 6, "seed": 0, "engine": "hf",
+        "tune_on": None, "tune_temperatures": [], "tune_limit": 0,
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
 
@@ -51,9 +52,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_split(runs: Path, rows: list[problems.Problem]) -> None:
-    path = runs / "test" / "01_data_prep" / "crossroads" / "test.jsonl"
-    path.parent.mkdir(parents=True)
+def write_split(runs: Path, rows: list[problems.Problem], split: str = "test") -> None:
+    path = runs / "test" / "01_data_prep" / "crossroads" / f"{split}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(problems.to_json(row) + "\n" for row in rows))
 
 
@@ -318,3 +319,48 @@ def test_command_line_evaluates_a_parameter_file(prepared, tmp_path, capsys):
     assert evaluation.main([str(file), "-p", "limt=1"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "did you mean 'limit'" in error and error.count("\n") == 1
+
+
+# --- temperatures -------------------------------------------------------------------------------
+
+
+def test_the_temperature_is_tuned_on_another_split_and_named(prepared, monkeypatch):
+    """The policy is random, so what wins is checked against the records of each try."""
+    write_split(prepared, crossroads.load("dev", **SIZES)[:2], "dev")
+    lines = stop_after(0, monkeypatch)
+    path = evaluate(parameters(tune_on="crossroads.dev", tune_temperatures=[1.5, 0.01], tune_limit=1))
+    tries = {0.01: "sft-t0_01", 1.5: "sft-t1_5"}
+    frames = {t: pd.read_parquet(path.parent / f"crossroads.dev.{name}.s0.parquet") for t, name in tries.items()}
+    assert {frame["problem_id"].nunique() for frame in frames.values()} == {1}
+    scores = {t: stats.pass_at_k(frame) for t, frame in frames.items()}
+    best = max(sorted(scores), key=lambda t: scores[t])
+    meta = store.read_json(path.with_name(f"{path.name}.meta.json"))
+    assert meta["params"]["temperature"] == best and meta["params"]["split"] == "test"
+    assert any(line.startswith(f"pass@{K} on crossroads.dev by temperature: 0.01:") for line in lines)
+    # The winner draws what an evaluation that names its temperature draws.
+    plain = pd.read_parquet(evaluate(parameters(temperature=best, method="plain")))
+    assert plain["program"].tolist() == pd.read_parquet(path)["program"].tolist()
+
+
+def test_temperature_zero_is_greedy_and_takes_one_program_per_problem(prepared):
+    greedy = [
+        pd.read_parquet(evaluate(parameters(procedure="direct", temperature=0, k=1, tuples=1, seed=seed)))
+        for seed in (0, 1)
+    ]
+    assert greedy[0]["program"].tolist() == greedy[1]["program"].tolist() and len(greedy[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0}, "temperature 0 writes the same program every time: set k: 1 and tuples: 1"),
+        ({"tune_on": "crossroads.dev"}, "come together"),
+        ({"tune_temperatures": [0.5]}, "come together"),
+        ({"tune_on": "crossroads.dev", "tune_temperatures": [0, 1]}, "temperature 0"),
+        ({"tune_on": "dev", "tune_temperatures": [1]}, "key 'tune_on' is 'dev'; it must be .*such as leetcode.dev"),
+    ],
+)
+def test_temperatures_that_do_not_fit_are_refused(changes, message):
+    file = store.root() / "params" / "smoke" / "04_evaluation.sft.yaml"
+    with pytest.raises(ParameterError, match=message):
+        config.load_params(file, **changes)

@@ -57,6 +57,7 @@ def test_any_text_is_read_without_an_error_and_never_gives_more_than_k(text):
     [
         ("Here are two:\n\n1) brute force\n2) **two pointers**\n\nGood luck!", ("brute force", "two pointers"), True),
         ("- a heap\n* a sort", ("a heap", "a sort"), True),
+        ("1. **A heap:**\n   - push all\n   - pop one\n\n2. Sorting :\n   * sort", ("A heap", "Sorting"), True),
         ("1. only one", ("only one",), False),
         ("1. a\n2. b\n3. c", ("a", "b"), False),
         ("1. a\n2.", ("a",), False),

@@ -57,6 +57,39 @@ def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
     assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 9 + 12
 
 
+def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
+    plan = Plan("laptop", limit=3)
+    given = {run.name: run.given for run in plan.runs.values()}
+    assert given["01_data_prep.leetcode"] == {"limit": 3}
+    assert given["04_evaluation.leetcode.train.distil.s0"] == {"limit": 3}
+    assert given["02_planner_sft"] == {"sft_steps": 3}
+    assert given["03_rl_training.cppo.s0"] == {"steps": 3}
+    assert given["05_paper_tables"] == {"figures_dir": ""}
+    assert plan.table == "figures/T1_main.md"
+
+
+def test_planner_sft_waits_for_the_evaluation_that_it_distils_and_tuning_for_its_problems():
+    plan = Plan("laptop")
+    before = {name: [run.name for run in plan.before(plan.runs[name])] for name in plan.runs}
+    assert before["02_planner_sft"] == ["01_data_prep.leetcode", "04_evaluation.leetcode.train.distil.s0"]
+    assert before["04_evaluation.humaneval.test.direct_tuned.s0"] == [
+        "01_data_prep.humaneval",
+        "01_data_prep.leetcode",
+    ]
+    assert "04_evaluation.leetcode.train.distil.s0" not in before["05_paper_tables"]
+
+
+def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkeypatch):
+    files = store.root() / "params" / "laptop"
+    folder = tmp_path / "params" / "laptop"
+    folder.mkdir(parents=True)
+    for name in ("02_planner_sft.yaml", "01_data_prep.humaneval.yaml"):
+        (folder / name).write_text((files / name).read_text())
+    monkeypatch.setattr("cppo_lib.paths.root", lambda: tmp_path)
+    with pytest.raises(ParameterError, match="key 'distil_from' is 'distil', but params/laptop has no 04_evaluation"):
+        Plan("laptop")
+
+
 def test_model_takes_the_place_of_hub_ids_only():
     laptop = Plan("laptop", model="/models/coder")
     assert {run.params.policy for run in laptop.of("04_evaluation")} == {"/models/coder"}

@@ -52,6 +52,16 @@ def test_only_the_seeds_asked_for_are_read(two_seeds: Results) -> None:
     assert "seed 0" in one.setting()
 
 
+def test_results_of_a_first_look_are_marked_as_partial(runs: Path, two_seeds: Results) -> None:
+    assert "PARTIAL" not in two_seeds.setting()
+    write_runs(runs, problems=4)
+    meta = runs / "test" / "04_evaluation" / "crossroads.test.cppo.s0.parquet.meta.json"
+    store.write_json(meta, {"params": {"limit": 4}})
+    results = load_results(params())
+    assert results.setting().startswith("PARTIAL, the first 4 problems only: crossroads")
+    assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
+
+
 def test_a_method_that_nothing_trained_may_have_one_seed(runs: Path) -> None:
     write_runs(runs, seeds=(0, 1), problems=4)
     (runs / "test" / "04_evaluation" / "crossroads.test.direct.s1.parquet").unlink()
@@ -76,7 +86,8 @@ def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) ->
     folder = runs / "test" / "04_evaluation"
     for method in ("direct", "plan_then_solve"):
         frame = simulate(method, problems=6).assign(benchmark="humaneval", program_method=None)
-        store.write_parquet(folder / f"humaneval.test.{method}.s0.parquet", frame)
+        path = store.write_parquet(folder / f"humaneval.test.{method}.s0.parquet", frame)
+        store.write_json(path.with_name(path.name + ".meta.json"), {"params": {"limit": 0}})
     results = load_results(params(benchmark="humaneval"))
     main = tables.main_table(results)
     assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]

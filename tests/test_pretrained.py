@@ -1,0 +1,291 @@
+"""Pretrained models: adapters train, resume and merge, Qwen3.5 is a text model here, and own tuples are learnt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from transformers import Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig, Qwen3_5VisionConfig
+from transformers.models.qwen3_5 import Qwen3_5Config
+
+from cppo_lib import config, data_prep, distil, evaluation, model, paths, sft, store, training
+from cppo_lib.benchmarks import crossroads
+from cppo_lib.decoding import Draw, sample
+from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError
+from cppo_lib.prompts import PromptStyle, parse_tuple
+from cppo_lib.sft_rows import SFTRow, crossroads_rows
+from cppo_lib.training import train
+
+SMOKE = paths.root() / "params" / "smoke"
+CHAT = (
+    "{% for message in messages %}<user>{{ message['content'] }}</user>{% endfor %}"
+    "{% if add_generation_prompt %}<reply>{% endif %}"
+)
+PRETRAINED = dict.fromkeys(
+    ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
+)
+CORPUS = crossroads.world(2, 2, 1, 20, 1, 0)["corpus"]
+
+
+def tokenizer_of_the_world():
+    rows = crossroads_rows(CORPUS, PromptStyle("brief", None), 4)
+    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 700)
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def fitted(policy, tokenizer):
+    """The model after a few steps on programs, so that rewards and gradients of RL are not all zero."""
+    rows = crossroads_rows(CORPUS, PromptStyle("brief", None), 4)
+    texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind in ("direct", "plan")]
+    optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for step in range(50):
+        batch = tokenizer(texts[step % 8 :: 8], return_tensors="pt", padding=True)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        policy(**batch, labels=labels).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return policy
+
+
+def qwen2(folder: Path) -> Path:
+    tokenizer = tokenizer_of_the_world()
+    policy = model.build_model(tokenizer, hidden_size=32, layers=2, heads=2, seed=0)
+    model.save_policy(fitted(policy, tokenizer), tokenizer, folder)
+    return folder
+
+
+def qwen35(folder: Path) -> Path:
+    """A random Qwen3.5 as the hub has it: a vision-language model whose text half mixes both kinds of attention."""
+    tokenizer = tokenizer_of_the_world()
+    text = Qwen3_5TextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8,
+        linear_value_head_dim=8, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    vision = Qwen3_5VisionConfig(
+        depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=32, patch_size=4
+    )
+    torch.manual_seed(0)
+    whole = Qwen3_5ForConditionalGeneration(
+        Qwen3_5Config(text_config=text.to_dict(), vision_config=vision.to_dict(), tie_word_embeddings=False)
+    )
+    model.save_policy(fitted(whole, tokenizer), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[qwen2, qwen35], ids=["qwen2", "qwen3.5"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return request.param(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture
+def prepared(runs: Path) -> Path:
+    """A runs folder of the smoke profile with a few problems."""
+    sizes = {"train_per_context": 2, "dev_per_context": 1, "test_per_context": 1, "hidden_tests": 2}
+    data_prep.prepare(config.load_params(SMOKE / "01_data_prep.yaml", options={**sizes, "corpus_per_context": 20}))
+    return runs / "smoke"
+
+
+def sft_params(base: Path, **changes: object):
+    given = {"base_model": str(base), "lora_rank": 2, "sft_steps": 4, "sft_batch": 4, "sft_lr": 0.01, **PRETRAINED}
+    return config.load_params(SMOKE / "02_planner_sft.yaml", **{**given, **changes})
+
+
+def rl_params(**changes: object):
+    given = {"lora_rank": 2, "steps": 4, "checkpoint_every": 2, "credit": "own", "solver_grouping": "problem"}
+    given |= {"learning_rate": 0.01, "max_program_tokens": 20, "max_plan_tokens": 20}
+    return config.load_params(SMOKE / "03_rl_training.cppo.yaml", **{**given, **changes})
+
+
+def greedy(policy, tokenizer, text: str) -> list[int]:
+    prompts = [tokenizer(text)["input_ids"], tokenizer("Find the")["input_ids"]]
+    uniform = torch.zeros(2, 12)
+    rows = sample(policy.eval(), prompts, uniform, draw=Draw(0.0), end_ids=[tokenizer.eos_token_id], pad_id=1)
+    return rows[0]
+
+
+# --- adapters -----------------------------------------------------------------------------------
+
+
+def test_an_adapter_is_saved_alone_loads_back_and_merges_to_the_same_outputs(base, prepared):
+    folder = sft.train_planner(sft_params(base)) / "sft"
+    assert (folder / "adapter_model.safetensors").is_file() and not (folder / "model.safetensors").exists()
+    apart, tokenizer = model.load_policy(folder, dtype="float32", trainable=True)
+    merged, _ = model.load_policy(folder, dtype="float32")
+    plain, _ = model.load_policy(base, dtype="float32")
+    assert isinstance(apart, PeftModel) and not isinstance(merged, PeftModel)
+    text = "Find the middle of the noisy ages.\nprogram:\n"
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        logits = [policy.eval()(input_ids=ids).logits for policy in (apart, merged, plain)]
+    assert torch.allclose(logits[0], logits[1], atol=1e-4)
+    assert not torch.allclose(logits[1], logits[2], atol=1e-2), "an adapter without effect would prove nothing"
+    assert greedy(apart, tokenizer, text) == greedy(merged, tokenizer, text)
+
+
+def test_an_untrained_adapter_changes_nothing(base):
+    plain, tokenizer = model.load_policy(base, dtype="float32")
+    ids = torch.tensor([tokenizer("Find the middle")["input_ids"]])
+    with torch.no_grad():
+        before = plain.eval()(input_ids=ids).logits
+        after = model.with_adapter(plain, rank=2, seed=0).eval()(input_ids=ids).logits
+    assert torch.equal(before, after)
+    trained = [name for name, weight in plain.named_parameters() if weight.requires_grad]
+    assert trained and all("lora_" in name for name in trained) and not any("lm_head" in name for name in trained)
+
+
+def test_rl_with_an_adapter_resumes_to_the_same_bits_and_evaluates(base, prepared, monkeypatch):
+    sft.train_planner(sft_params(base))
+    straight = train(rl_params())
+    metrics = store.read_jsonl(straight / "metrics.jsonl")
+    assert any(abs(row["loss"]) > 0 for row in metrics), "a run without a loss would prove nothing"
+    weights = (straight / "policy" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(straight)
+
+    def stop(folder: Path, rows: list[dict[str, object]]) -> None:
+        append(folder, rows)
+        if rows[0].get("step") == 3:
+            raise KeyboardInterrupt
+
+    append = store.append_jsonl
+    monkeypatch.setattr(training.store, "append_jsonl", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(rl_params())
+    monkeypatch.setattr(training.store, "append_jsonl", append)
+    assert not (straight / "policy").exists()
+    resumed = train(rl_params())
+    same = ("step", "loss", "r_out", "j", "r_plan", "planner_tokens", "solver_tokens")
+    again = store.read_jsonl(resumed / "metrics.jsonl")
+    assert [[row[key] for key in same] for row in again] == [[row[key] for key in same] for row in metrics]
+    assert (resumed / "policy" / "adapter_model.safetensors").read_bytes() == weights
+
+    frame = pd.read_parquet(evaluation.evaluate(config.load_params(SMOKE / "04_evaluation.cppo.yaml", limit=2)))
+    assert len(frame) == 2 * 4 * 4 and frame["solver_tokens"].gt(0).all()
+
+
+def test_all_weights_of_a_pretrained_model_can_be_trained(base, prepared):
+    folder = sft.train_planner(sft_params(base, lora_rank=0, sft_steps=2)) / "sft"
+    assert (folder / "model.safetensors").is_file()
+    before, after = (model.load_policy(name, dtype="float32")[0] for name in (base, folder))
+    assert type(before) is type(after) and "ForCausalLM" in type(after).__name__
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    assert any(not torch.equal(one, two) for one, two in pairs)
+
+
+def test_another_rank_than_the_start_policy_has_is_refused(prepared, tmp_path):
+    sft.train_planner(sft_params(qwen2(tmp_path / "base"), sft_steps=1))
+    for rank in (0, 4):
+        with pytest.raises(ModelError, match=r"adapter of rank 2: set lora_rank: 2"):
+            train(rl_params(lora_rank=rank))
+
+
+def test_faulty_adapter_folders_say_what_is_missing(prepared, tmp_path):
+    base = qwen2(tmp_path / "base")
+    folder = sft.train_planner(sft_params(base, sft_steps=1)) / "sft"
+    base.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match="cannot load the base model .*base' of adapter"):
+        model.load_policy(folder)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no model weights"):
+        model.load_policy(folder)
+
+
+def test_a_model_without_chat_template_is_refused_before_training(prepared, tmp_path):
+    base = qwen2(tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="no chat template: set prompt_style: brief"):
+        sft.train_planner(sft_params(base, prompt_style="instruct"))
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_model": "a/b"}, "key 'vocab_size' is for base_model: scratch, and this is 'a/b': write null"),
+        ({"layers": None}, "key 'layers' is for base_model: scratch, and this is 'scratch': give it a value"),
+        ({"lora_rank": 4}, "scratch is trained whole"),
+        ({"distil_from": "distil"}, "scratch is trained whole"),
+        ({"microbatches": 3}, "microbatches=3 must divide sft_batch=64"),
+    ],
+)
+def test_parameters_that_do_not_fit_the_base_model_are_refused(changes, message):
+    with pytest.raises(ParameterError, match=message):
+        config.load_params(SMOKE / "02_planner_sft.yaml", **changes)
+
+
+def test_training_with_vllm_needs_a_gpu(prepared):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ParameterError, match="engine: vllm trains on a GPU only"):
+        train(rl_params(engine="vllm"))
+
+
+def test_problems_with_long_prompts_are_left_out(prepared):
+    problems = data_prep.read_split("smoke", "crossroads", "train")
+    style = PromptStyle("brief", tokenizer_of_the_world())
+    lengths = sorted(len(ids) for ids in style.encode([style.planner(problem, 4) for problem in problems]))
+    middle = lengths[len(lengths) // 2]
+    kept = training.short_problems(rl_params(max_prompt_tokens=middle), problems, style)
+    assert len(kept) == sum(length <= middle for length in lengths) < len(problems)
+    with pytest.raises(ParameterError, match="0 of them with a planner prompt of at most max_prompt_tokens=1"):
+        training.short_problems(rl_params(max_prompt_tokens=1), problems, style)
+
+
+# --- self-distillation --------------------------------------------------------------------------
+
+
+def record(problem: str, tuple_index: int, slot: int, *, valid: bool | None, passed: bool) -> dict[str, object]:
+    return {
+        "problem_id": problem, "tuple_index": tuple_index, "slot": slot, "valid": valid, "passed": passed,
+        "strategy": f"way {slot}", "program": f"print({slot})\n",
+    }  # fmt: skip
+
+
+def test_only_valid_tuples_with_a_success_are_learnt():
+    problems = crossroads.world(1, 1, 1, 1, 1, 0)["train"][:3]
+    a, b, c = (problem.id for problem in problems)
+    attempts = pd.DataFrame(
+        [record(a, 0, slot, valid=True, passed=slot == 1) for slot in (1, 0)]
+        + [record(a, 1, slot, valid=True, passed=slot == 1) for slot in (0, 1)]  # the same plan and program again
+        + [record(b, 0, slot, valid=True, passed=False) for slot in (0, 1)]
+        + [record(c, 0, slot, valid=False, passed=True) for slot in (0, 1)]
+    )
+    style = PromptStyle("brief", None)
+    rows = distil.distilled_rows(attempts, problems, style)
+    assert rows == [
+        SFTRow("plan", style.planner(problems[0], 2), "1. way 0\n2. way 1"),
+        SFTRow("solver", style.solver(problems[0], "way 1"), "print(1)\n"),
+    ]
+    assert parse_tuple(rows[0].completion, 2).methods == ("way 0", "way 1")
+    with pytest.raises(DatasetError, match="none of 2 tuples passed the gate and a test"):
+        distil.distilled_rows(attempts[attempts["problem_id"] != a], problems, style)
+    with pytest.raises(DatasetError, match="not in the training split"):
+        distil.distilled_rows(attempts, problems[1:], style)
+
+
+def test_a_chat_models_reply_is_read_back_as_the_same_program():
+    problem = crossroads.world(1, 1, 1, 1, 1, 0)["train"][0]
+    style = PromptStyle("instruct", tokenizer_of_the_world())
+    assert style.program(problem, style.reply("print(1)\n")) == "print(1)"
+
+
+def test_planner_sft_learns_from_the_records_of_an_evaluation(prepared, tmp_path):
+    base = qwen2(tmp_path / "base")
+    cfg = sft_params(base, distil_from="own", k=4)
+    with pytest.raises(MissingArtefactError, match=r"crossroads\.train\.own\.s0\.parquet is missing.*04_evaluation"):
+        sft.train_planner(cfg)
+    problems = data_prep.read_split("smoke", "crossroads", "train")[:3]
+    attempts = [record(p.id, 0, slot, valid=True, passed=slot == 2) for p in problems for slot in range(4)]
+    store.write_parquet(prepared / "04_evaluation" / "crossroads.train.own.s0.parquet", pd.DataFrame(attempts))
+    summary = json.loads((sft.train_planner(cfg) / "summary.json").read_text())
+    assert summary["rows"] == 6
+    assert [Path(name).name for name in summary["artefacts"]] == ["sft"]
+    assert any("crossroads.train.own" in name for name in summary["provenance"]["inputs"])
