@@ -12,10 +12,12 @@ the state of torch's global generator, which is left as it was.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cppo_lib import store
 from cppo_lib.decoding import Draw, sample
@@ -57,7 +59,6 @@ class HFEngine:
         text_config = model.config.get_text_config()
         self.context = getattr(text_config, "max_position_embeddings", None)
         self.draw = Draw(temperature, top_p)
-        self._reported = 0.0
 
     def reseed(self, seed: int) -> None:
         """Start the draws afresh, as an engine made with this seed does."""
@@ -67,53 +68,85 @@ class HFEngine:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
         Raises:
-            ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context.
+            ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context, or no memory.
         """
-        self._check_lengths(prompt_ids, max_new_tokens)
-        self._reported = time.monotonic()
+        check_lengths(prompt_ids, max_new_tokens, self.context)
+        progress = Progress(len(prompt_ids))
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
         completions: list[list[int]] = [[] for _ in prompt_ids]
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.calls))
         uniform = torch.rand((len(prompt_ids), max_new_tokens), generator=generator)
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            rows = sample(
-                self.model,
-                [prompt_ids[i] for i in batch],
-                uniform[batch],
-                draw=self.draw,
-                end_ids=self.end_ids,
-                pad_id=self.pad_id,
-            )
+            with memory_errors(f"generating {len(batch)} sequences side by side: lower batch_size"):
+                rows = sample(
+                    self.model,
+                    [prompt_ids[i] for i in batch],
+                    uniform[batch],
+                    draw=self.draw,
+                    end_ids=self.end_ids,
+                    pad_id=self.pad_id,
+                )
             for i, row in zip(batch, rows, strict=True):
                 completions[i] = row
-            self._report(start + len(batch), len(order))
+            progress.report(start + len(batch))
         self.calls += 1
         return [Completion(ids) for ids in completions]
 
-    def _check_lengths(self, prompt_ids: list[list[int]], max_new_tokens: int) -> None:
-        longest = max(map(len, prompt_ids), default=0)
-        if self.context is not None and longest + max_new_tokens > self.context:
-            raise ModelError(
-                f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the "
-                f"model's context of {self.context}: lower max_plan_tokens or "
-                "max_program_tokens, leave the problem out, or name another model"
-            )
 
-    def _report(self, done: int, total: int) -> None:
-        if done < total and time.monotonic() - self._reported > REPORT_S:
+class Progress:
+    """A line now and then on how many of the `total` sequences of a call are there."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self._reported = total, time.monotonic()
+
+    def report(self, done: int) -> None:
+        """Say so, unless this was said a moment ago or the end is reached."""
+        if done < self.total and time.monotonic() - self._reported > REPORT_S:
             self._reported = time.monotonic()
-            store.progress(f"  generated {done} of {total} sequences")
+            store.progress(f"  generated {done} of {self.total} sequences")
+
+
+def check_lengths(prompt_ids: list[list[int]], max_new_tokens: int, context: int | None) -> None:
+    """Make sure that every prompt leaves room for `max_new_tokens` in a context of so many tokens (None: no limit).
+
+    Raises:
+        ModelError: the longest prompt does not.
+    """
+    longest = max(map(len, prompt_ids), default=0)
+    if context is not None and longest + max_new_tokens > context:
+        raise ModelError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the "
+            f"model's context of {context}: lower max_plan_tokens or "
+            "max_program_tokens, leave the problem out, or name another model"
+        )
+
+
+@contextmanager
+def memory_errors(doing: str) -> Iterator[None]:
+    """Raise `ModelError("out of memory while <doing>")` where torch runs out of memory on a GPU or a CPU."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class of its own for a GPU only; a CPU's allocator raises a plain RuntimeError.
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+            raise ModelError(f"out of memory while {doing}") from error
+        raise
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """`end_tokens` of a loaded model."""
+    return end_tokens(model.generation_config, tokenizer)
+
+
+def end_tokens(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Every token that ends a completion: those of the model's generation config, else the one of
     its tokenizer.
 
     Raises:
         ModelError: neither names one.
     """
-    found = model.generation_config.eos_token_id if model.generation_config else None
+    found = config.eos_token_id if config else None
     found = tokenizer.eos_token_id if found is None else found
     if found is None:
         raise ModelError("neither model nor tokenizer names an end token (eos_token_id)")

@@ -1,0 +1,65 @@
+"""The process in which vLLM runs: `python -m cppo_lib.vllm_worker FD`, started and asked by `cppo_lib.vllm_engine`.
+
+A process of its own, because vLLM changes the one it runs in (its threads, their number, the global random state) and
+gives back a device's memory only when it ends. Inside it vLLM's own engine process is turned off, as vLLM's notes on
+reproducibility ask: which requests share a step then depends on the requests alone, and so do the draws.
+
+FD is a connection. The first message is the settings of `serve`, the reply `("ready", longest context)`. Every further
+message is `(prompts, max_new_tokens, seed)`; replies are `("done", number)` as sequences end and at last
+`("completions", lists of ids)`. A reply `("memory", reason)` or `("failed", reason)` is the last one.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any
+
+MEMORY = ("OutOfMemory", "out of memory", "DefaultCPUAllocator", "KV cache", "kv cache", "cache blocks", "Free memory")
+"""Words of the reasons for which torch and vLLM give up for want of memory."""
+
+
+def serve(connection: Connection, settings: dict[str, Any]) -> None:
+    """Load the policy and answer until the other side hangs up.
+
+    Args:
+        settings: `model` (folder or hub id), `options` of `vllm.LLM`, `sampling` of `vllm.SamplingParams`.
+    """
+    vllm: Any = import_module("vllm")  # is not there in the environment that types are checked in
+    set_random_seed = import_module("vllm.utils.torch_utils").set_random_seed
+
+    llm = vllm.LLM(settings["model"], **settings["options"])
+    connection.send(("ready", llm.model_config.max_model_len))
+    while True:
+        prompts, max_new_tokens, seed = connection.recv()
+        # What earlier calls left in the cache would change which tokens are computed together.
+        llm.reset_prefix_cache()
+        set_random_seed(seed)
+        sampling = vllm.SamplingParams(max_tokens=max_new_tokens, detokenize=False, **settings["sampling"])
+        llm.enqueue([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
+        found: dict[int, list[int]] = {}  # by number of the request
+        while llm.llm_engine.has_unfinished_requests():
+            ended = [output for output in llm.llm_engine.step() if output.finished]
+            found |= {int(output.request_id): list(output.outputs[0].token_ids) for output in ended}
+            if ended:
+                connection.send(("done", len(found)))
+        connection.send(("completions", [found[number] for number in sorted(found)]))
+
+
+def main() -> None:
+    """Serve the connection named on the command line; what goes wrong is its last message."""
+    with Connection(int(sys.argv[1])) as connection:
+        try:
+            serve(connection, connection.recv())
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass  # the other side has closed or is gone
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            short = any(word in reason for word in MEMORY)
+            connection.send(("memory", reason.splitlines()[0]) if short else ("failed", traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    main()
