@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,13 +18,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast
 
 from cppo_lib import decontaminate, paths, store
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 DIFFICULTY = ("introductory", "easy", "interview", "medium", "competition", "hard", "harder", "hardest", "unrated")
 OVERLAP = "in evaluation data"
@@ -221,6 +221,11 @@ def example_prompts(problem: Problem, k: int) -> dict[str, str]:
 
 
 def _bare_template() -> PreTrainedTokenizerFast:
+    # Here, because transformers loads torch, and most of what a data set's report shows needs neither.
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(BPE()),
         chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cppo_lib.prompts import ParsedTuple
+if TYPE_CHECKING:  # the reports compare methods and read no prompt, which would load transformers
+    from cppo_lib.prompts import ParsedTuple
 
 MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
 _CODE = re.compile(

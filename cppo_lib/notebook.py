@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-import datasets
 import matplotlib as mpl
-import transformers
 from cycler import cycler
 from matplotlib.axes import Axes
 
@@ -45,13 +44,16 @@ CEILING_LINES = {"independent": (0, (4, 2)), "coordinated": (0, (1, 1))}
 
 
 def setup() -> None:
-    """Switch off progress bars and advice of the libraries, and set the look of figures.
+    """Switch off progress bars and advice of the libraries that the notebook has imported; set the look of figures.
 
-    Progress of the suite itself (`store.progress`) and errors are still shown.
+    Progress of the suite itself (`store.progress`) and errors are still shown. A library that is not there yet stays
+    out: a notebook without a model should not spend seconds on importing one's libraries.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    if transformers := sys.modules.get("transformers"):
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+    if datasets := sys.modules.get("datasets"):
+        datasets.disable_progress_bars()
     logging.getLogger("trl").setLevel(logging.ERROR)
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # that `rollout_func` may change; the version is pinned
     mpl.rcParams.update(STYLE)

@@ -95,7 +95,9 @@ def run_notebook(notebook: Path, out: Path, params_file: Path, given: Mapping[st
 
 
 def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: ProgressFilter) -> None:
-    # papermill takes about a second to import, which a faulty parameter file should not cost.
+    # jsonschema would load the grammar of internationalised addresses, two seconds for what no notebook holds.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: as if not installed
+    # papermill takes a while to import, which a faulty parameter file should not cost.
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
