@@ -21,9 +21,9 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
         chunks: TRL's micro-batches of one generation batch; their rows are concatenated and dealt out again.
 
     Returns:
-        As many micro-batches as came in, whose summed `dapo` loss equals that of the input, and how many rows they
-        hold a signal. Where there are fewer of these than micro-batches, a row with zero advantage fills in, so that
-        every process still makes the same forward and backward passes.
+        As many micro-batches as came in, whose summed `dapo` loss equals that of the input, and how many rows hold a
+        signal. Where there are fewer of these than micro-batches, rows of two tokens and zero advantage fill in, so
+        that every process still makes the same forward and backward passes, at next to no cost.
     """
     keys = [key for key, value in chunks[0].items() if isinstance(value, Tensor) and value.ndim > 0]
     rows = {key: torch.cat([chunk[key] for chunk in chunks]) for key in keys}
@@ -40,12 +40,15 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     kept = first[summed.abs() > 1e-6 * rows["advantages"].abs().max().clamp(min=1e-30)]
     signal, missing = len(kept), max(0, len(chunks) - len(kept))
     weights = torch.cat([summed[owner[kept]], summed.new_zeros(missing)])
-    kept = torch.cat([kept, first[:1].repeat(missing)])
-    order = torch.argsort((rows["prompt_mask"].sum(1) + rows["completion_mask"].sum(1))[kept], stable=True)
-    merged = {key: value[kept[order]] for key, value in rows.items()} | {"advantages": weights[order]}
+    merged = {key: value[torch.cat([kept, first[:1].repeat(missing)])] for key, value in rows.items()}
+    merged["advantages"] = weights
+    merged["prompt_mask"][signal:, :-1] = 0  # prompts end, and completions begin, beside each other
+    merged["completion_mask"][signal:, 1:] = 0
+    order = torch.argsort(merged["prompt_mask"].sum(1) + merged["completion_mask"].sum(1), stable=True)
+    merged = {key: value[order] for key, value in merged.items()}
     parts = [
         _trim({key: value[part] for key, value in merged.items()})
-        for part in torch.tensor_split(torch.arange(len(kept), device=kept.device), len(chunks))
+        for part in torch.tensor_split(torch.arange(len(order), device=kept.device), len(chunks))
     ]
     shared = {key: value for key, value in chunks[0].items() if key not in keys}
     return [{**shared, **part} for part in parts], signal

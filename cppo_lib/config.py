@@ -81,6 +81,12 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
     return params
 
 
+def given_values(items: Iterable[str]) -> dict[str, Any]:
+    """Values from `KEY=VALUE` words of a command line, read as YAML reads them; nothing after `=` is empty text."""
+    pairs = (item.partition("=") for item in items)
+    return {key: yaml.safe_load(value) if value else "" for key, _, value in pairs}
+
+
 def load_published(path: Path | None = None) -> Published:
     """The paper's published figures, by default `params/paper/published.yaml`."""
     path = path or store.root() / "params" / "paper" / PUBLISHED

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from cppo_lib import config, data_prep, judging, paths, sources, stats, store
 from cppo_lib.engine import derived_seed
@@ -196,9 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", dest="given", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
     try:
-        pairs = [item.partition("=") for item in options.given]
-        given = {key: yaml.safe_load(value) for key, _, value in pairs}
-        cfg = config.load_params(options.file, **given)
+        cfg = config.load_params(options.file, **config.given_values(options.given))
         if not isinstance(cfg, Evaluation):
             raise ParameterError(f"{paths.show(options.file)} is for notebooks/{cfg.notebook}.ipynb")
         records = evaluate(cfg)

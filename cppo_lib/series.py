@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import yaml
-
-from cppo_lib import paths, runner, store
+from cppo_lib import config, paths, runner, store
 from cppo_lib.errors import CPPOError
 from cppo_lib.plan import Plan
 from cppo_lib.sources import notebook_path
@@ -274,8 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "run-notebook":
             name = options.out.name.removesuffix(".ipynb") + ": failed: "
-            pairs = [item.partition("=") for item in options.given]
-            given = {key: yaml.safe_load(value) for key, _, value in pairs}
+            given = config.given_values(options.given)
             log = options.log or options.out.with_suffix(".log")
             runner.run_notebook(options.notebook.resolve(), options.out, options.file, given, log)
             return 0

@@ -52,6 +52,11 @@ def test_all_methods_are_evaluated_under_one_budget(profile):
     assert len(budgets) == 1
 
 
+def test_values_on_a_command_line_are_read_as_in_a_file():
+    given = config.given_values(["figures_dir=", "steps=3", "limit=0", "policy=a=b", "tune_temperatures=[0.5, 1]"])
+    assert given == {"figures_dir": "", "steps": 3, "limit": 0, "policy": "a=b", "tune_temperatures": [0.5, 1]}
+
+
 def test_numbers_in_scientific_notation_are_numbers(tmp_path):
     path = edited(tmp_path, learning_rate="5e-4")
     assert yaml.safe_load("learning_rate: 5e-4") == {"learning_rate": "5e-4"}  # YAML: a string

@@ -211,6 +211,12 @@ def test_compact_fills_empty_microbatches_with_silent_rows():
     parts, kept = compact([rows, rows, rows])
     assert kept == 0 and len(parts) == 3
     assert all(len(part["advantages"]) == 1 and part["advantages"].item() == 0 for part in parts)
+    one = chunk([[5, 6, 7], [6]], [[1, 2, 3], [2, 3]], [0.5, 0.0])
+    parts, kept = compact([one, chunk([[8]], [[4]], [0.0])])
+    assert kept == 1
+    assert [part["completion_ids"].tolist() for part in parts] == [[[2]], [[1, 2, 3]]]  # the filler is one token long
+    assert [part["prompt_ids"].tolist() for part in parts] == [[[6]], [[5, 6, 7]]]
+    assert [part["advantages"].tolist() for part in parts] == [[0.0], [0.5]]
 
 
 def test_followed_credit_without_a_judge_is_refused(policy_folder, verifier, tmp_path):
