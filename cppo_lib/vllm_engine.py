@@ -74,8 +74,9 @@ class VLLMEngine:
     ) -> None:
         self.reseed(seed)
         with plain_policy(policy) as folder:
-            self.end_ids = end_tokens(generation_config(folder), tokenizer)
-            text_config = AutoConfig.from_pretrained(folder).get_text_config()
+            with loading(policy):
+                self.end_ids = end_tokens(generation_config(folder), tokenizer)
+                text_config = AutoConfig.from_pretrained(folder).get_text_config()
             self.context: int | None = getattr(text_config, "max_position_embeddings", None)
             self._connection, self._process = start_worker()
             settings = {
@@ -226,6 +227,20 @@ def plain_policy(policy: str) -> Iterator[str]:
         merged = Path(folder, "policy")
         save_policy(*load_policy(policy, dtype="auto" if torch.cuda.is_available() else "float32"), merged)
         yield str(merged)
+
+
+@contextmanager
+def loading(policy: str) -> Iterator[None]:
+    """Say in one line what a policy's folder or hub id lacks."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load model {policy!r} ({reason}): name a local folder or a reachable hub id"
+        ) from error
 
 
 def generation_config(policy: str) -> GenerationConfig:

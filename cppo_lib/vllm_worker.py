@@ -11,6 +11,8 @@ message is `(prompts, max_new_tokens, seed)`; replies are `("done", number)` as 
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -50,6 +52,8 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve the connection named on the command line; what goes wrong is its last message."""
+    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":
+        logging.disable(logging.WARNING)  # vLLM sets its own level only after it has said a few things
     with Connection(int(sys.argv[1])) as connection:
         try:
             serve(connection, connection.recv())
