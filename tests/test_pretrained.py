@@ -213,7 +213,7 @@ def test_a_model_without_chat_template_is_refused_before_training(prepared, tmp_
         ({"layers": None}, "key 'layers' is for base_model: scratch, and this is 'scratch': give it a value"),
         ({"lora_rank": 4}, "scratch is trained whole"),
         ({"distil_from": "distil"}, "scratch is trained whole"),
-        ({"microbatches": 3}, "microbatches=3 must divide sft_batch=64"),
+        ({"microbatches": 3}, "microbatches=3 must divide sft_batch=32"),
     ],
 )
 def test_parameters_that_do_not_fit_the_base_model_are_refused(changes, message):
