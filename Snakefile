@@ -48,6 +48,11 @@ def urgency(w):
     return 2 if PLAN.runs[f"03_rl_training.{w.arm}.s{w.seed}"].params.algorithm == "cppo" else 1
 
 
+def feeds_training(w):
+    """The evaluation that planner SFT distils starts before those that only reports wait for."""
+    return 1 if PLAN.runs[f"04_evaluation.{w.record}"].params.split == "train" else 0
+
+
 rule all:
     input:
         PLAN.targets,
@@ -112,6 +117,7 @@ rule evaluation:
     params:
         given=given("04_evaluation.{record}"),
         code=code_hash("04_evaluation"),
+    priority: feeds_training
     shell:
         RUN
 
