@@ -6,6 +6,7 @@
 #   CORES        runs side by side (all cores)
 #   MODEL        a model folder or hub id in place of the profile's
 #   LIMIT        a first look in runs/first-LIMIT: LIMIT problems of every split, LIMIT training steps (0: all)
+#   TEST_WORKERS processes that make test shares its files among, about 2 GB each (2)
 #   TORCH_INDEX  index URL to take torch from. Linux without an NVIDIA GPU: that of PyTorch's CPU
 #                wheels (see pytorch.org/get-started), which saves several GB
 
@@ -16,6 +17,7 @@ CORES ?=
 MODEL ?=
 LIMIT ?= 0
 TORCH_INDEX ?=
+TEST_WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -54,16 +56,10 @@ fetch-data: $(STAMP)  ## download and check the benchmark data that PROFILE need
 	@$(BIN)/python -m cppo_lib.fetch --profile $(PROFILE)
 
 test: lint  ## lint, types, unit tests, the smoke series, and every notebook under nbval
-	$(BIN)/python -m pytest
-	$(MAKE) --no-print-directory test-notebooks
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-# In order and in one process, each on what the ones before it wrote into a folder of their own.
-test-notebooks: $(STAMP)  ## run every numbered notebook at its smoke defaults under nbval
-	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	CPPO_RUNS="$$runs" OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false \
-	$(BIN)/python -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300 \
-		$(sort $(wildcard notebooks/0*.ipynb))
+test-notebooks: $(STAMP)  ## only the notebooks under nbval, with what nbval prints
+	$(BIN)/python -m pytest -s tests/test_nbval.py
 
 # What a reader sees on the web is what the notebooks print at their defaults; run this after changing one of them.
 notebooks: $(STAMP)  ## execute every numbered notebook in place at its smoke defaults

@@ -16,6 +16,18 @@ os.environ.update(
 )
 
 
+# The files that take longest, first: several workers take whole files in this order, and none should end with one.
+LONGEST = (
+    *("test_smoke", "test_nbval", "test_verifier_life", "test_pretrained", "test_verifier_truth"),
+    *("test_backends", "test_series", "test_hostile"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `LONGEST` first; all others keep their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty runs folder that the library uses for the length of one test."""
