@@ -27,6 +27,8 @@ from cppo_lib.errors import CPPOError
 KERNEL_ENV = {
     "PYTHONHASHSEED": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # A thread that waits for another one sleeps: spinning takes a core from what runs beside it, and no bit changes.
+    "OMP_WAIT_POLICY": "passive",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "JUPYTER_PREFER_ENV_PATH": "1",
 }
