@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 import traceback
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -50,10 +52,18 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
         connection.send(("completions", [found[number] for number in sorted(found)]))
 
 
+def end_with(parent: int) -> None:
+    """End this process once its parent is gone, also amid loading or a long step."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve the connection named on the command line; what goes wrong is its last message."""
     if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":
         logging.disable(logging.WARNING)  # vLLM sets its own level only after it has said a few things
+    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     with Connection(int(sys.argv[1])) as connection:
         try:
             serve(connection, connection.recv())
