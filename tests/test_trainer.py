@@ -109,6 +109,7 @@ def weights(trainer: GRPOTrainer) -> torch.Tensor:
 def test_grpo_arm_equals_trl_step_for_step(policy_folder, verifier, tmp_path):
     """Planner and gate switched off, the trainer is TRL's GRPOTrainer: same losses, same weights."""
     ours = make(GRPO, policy_folder, verifier, tmp_path / "ours")
+    ours.own_sampling = False  # TRL's own generation, so that both draw the same programs
     ours.train()
 
     policy, tokenizer = model.load_policy(policy_folder, dtype="float32")
