@@ -63,7 +63,7 @@ def evaluate(cfg: Evaluation) -> Path:
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
     parts = _open_parts(folder, fingerprint)
-    size = max(1, cfg.batch_size // cfg.tuples)  # so that the plans of a chunk fill one batch
+    size = max(1, cfg.batch_size // (cfg.tuples * cfg.k))  # so that the programs of a chunk fill one batch
     chunks = [problems[start : start + size] for start in range(0, len(problems), size)]
     files = [parts / f"{number:05d}.parquet" for number in range(len(chunks))]
     if not all(file.exists() for file in files):

@@ -44,7 +44,7 @@ def fitted(policy, tokenizer):
     rows = crossroads_rows(CORPUS, PromptStyle("brief", None), 4)
     texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind in ("direct", "plan")]
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
-    for step in range(50):
+    for step in range(100):
         batch = tokenizer(texts[step % 8 :: 8], return_tensors="pt", padding=True)
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         policy(**batch, labels=labels).loss.backward()
@@ -99,7 +99,7 @@ def sft_params(base: Path, **changes: object):
 
 def rl_params(**changes: object):
     given = {"lora_rank": 2, "steps": 4, "checkpoint_every": 2, "credit": "own", "solver_grouping": "problem"}
-    given |= {"learning_rate": 0.01, "max_program_tokens": 20, "max_plan_tokens": 20}
+    given |= {"learning_rate": 0.01, "max_program_tokens": 40, "max_plan_tokens": 20}
     return config.load_params(SMOKE / "03_rl_training.cppo.yaml", **{**given, **changes})
 
 

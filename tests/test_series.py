@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 
@@ -129,7 +130,7 @@ def test_dependencies_follow_imports_through_the_library():
 def test_first_run_shows_progress_and_ends_with_the_table(suite):
     out = suite.first.stdout
     assert "mini: 7 of 7 steps to run on 2 core(s)" in out
-    assert "[step 1 of 7, 0:0" in out
+    assert re.search(r"^\[step 1 of 7, \d+:\d\d\] ", out, re.MULTILINE)
     assert f"{CPPO}: step 3/3 r_out 0.5" in out
     assert "| cppo | 0 |\n| direct | 0 |" in out
     assert out.count("finished in") == 7
@@ -207,8 +208,9 @@ def test_killed_series_goes_on_where_it_was(suite):
     suite.edit("03_rl_training.cppo", steps=9)
     metrics = suite.runs / "03_rl_training" / "cppo.s0" / "metrics.jsonl"
     metrics.unlink()
-    series = suite.start("reproduce", STEP_S="0.5")
-    wait_for(lambda: metrics.exists() and len(store.read_jsonl(metrics)) >= 3)
+    # Seven steps of three seconds are left, in which even a busy machine starts and refuses the second series.
+    series = suite.start("reproduce", STEP_S="3")
+    wait_for(lambda: metrics.exists() and len(store.read_jsonl(metrics)) >= 2)
 
     second = suite.run("reproduce")
     assert second.returncode == 1
