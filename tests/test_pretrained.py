@@ -88,7 +88,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def prepared(runs: Path) -> Path:
     """A runs folder of the smoke profile with a few problems."""
     sizes = {"train_per_context": 2, "dev_per_context": 1, "test_per_context": 1, "hidden_tests": 2}
-    data_prep.prepare(config.load_params(SMOKE / "01_data_prep.yaml", options={**sizes, "corpus_per_context": 20}))
+    data_prep.prepare(config.load_params(SMOKE / "01_data_prep.yaml", options={**sizes, "corpus_per_context": 5}))
     return runs / "smoke"
 
 

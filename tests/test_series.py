@@ -93,7 +93,10 @@ def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkey
 
 def test_model_takes_the_place_of_hub_ids_only():
     laptop = Plan("laptop", model="/models/coder")
-    assert {run.params.policy for run in laptop.of("04_evaluation")} == {"/models/coder"}
+    own = {"sft", "arm:cppo", "arm:pkpo"}
+    assert {run.params.policy for run in laptop.of("04_evaluation")} == own | {"/models/coder"}
+    assert {run.params.policy for run in laptop.of("03_rl_training")} == {"sft", "/models/coder"}
+    assert laptop.runs["02_planner_sft"].params.base_model == "/models/coder"
     tiny = Plan("tiny", model="/models/coder")
     assert not any(run.given for run in tiny.runs.values())
 

@@ -168,10 +168,10 @@ def _render(numbers: Sequence[int]) -> str:
 def agreeing_samples(family: Family) -> tuple[tuple[str, str], ...]:
     """Public samples (input, output) of one-digit numbers on which all methods of the family agree."""
     rng = random.Random(f"samples/{family.name}")
+    draws = {tuple(rng.randint(0, 9) for _ in range(rng.randint(2, 4))) for _ in range(20000)}
     found: dict[str, str] = {}
-    for _ in range(20000):
-        numbers = [rng.randint(0, 9) for _ in range(rng.randint(2, 4))]
-        outputs = _outputs(family, numbers)
+    for numbers in draws:
+        outputs = _outputs(family, list(numbers))
         if outputs and len(set(outputs)) == 1:
             found[_render(numbers)] = outputs[0]
     return tuple(sorted(found.items()))
