@@ -16,7 +16,8 @@ vLLM's random numbers, which are not tied to a sequence. What is reproducible:
 
 A CPU computes in float32, as with `HFEngine`, on `OMP_NUM_THREADS` threads (all cores the process may use if it is not
 set), with `VLLM_CPU_KVCACHE_SPACE` GiB of key-value cache (a quarter of the free memory, at most 4, if it is not set).
-With `top_p` below 1 vLLM sorts the vocabulary at each step, which on a CPU takes longer than the model itself.
+With `top_p` below 1 vLLM sorts the vocabulary at each step, which on a CPU costs a quarter of the speed or more
+(benchmarks/README.md). vLLM has attention for heads of 32, 64, 80, ... on a CPU, not for the tiny profile's 24.
 """
 
 from __future__ import annotations
