@@ -84,9 +84,12 @@ class Schedule:
     def _wait(self) -> None:
         """Handle what the processes report, and the silence of those that should have."""
         deadline = min((zygote.busy_until for zygote in self.active), default=0.0)
-        for fd, _ in self.poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-            if fd in self.by_fd:  # what was handled before may have ended this one
-                self._hear(*self.by_fd[fd])
+        ready = self.poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
+        for fd, heard in [(fd, self.by_fd[fd]) for fd, _ in ready]:
+            # What was handled before may have ended this one, and another may have its number since: with nothing to
+            # say yet, it would be waited for without a deadline.
+            if self.by_fd.get(fd) is heard:
+                self._hear(*heard)
         now = time.monotonic()
         for zygote in [zygote for zygote in self.active if zygote.busy_until < now]:
             self._lose(zygote)
