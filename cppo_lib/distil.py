@@ -9,7 +9,7 @@ SFT tuples come from; this is our default (rejection sampling, as in STaR, Zelik
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +24,8 @@ from cppo_lib.sft_rows import SFTRow
 
 def records_file(cfg: PlannerSFT) -> Path:
     """The attempt records that `distil_from` names. Raises MissingArtefactError before they are made."""
-    name = f"{cfg.benchmark}.train.{cfg.distil_from}.s{cfg.seed}.parquet"
-    path = paths.runs_root() / cfg.profile / "04_evaluation" / name
+    name = paths.records_name(cfg.benchmark, "train", str(cfg.distil_from), cfg.seed)
+    path = paths.runs_root() / cfg.profile / "04_evaluation" / f"{name}.parquet"
     return paths.require(path, notebook="04_evaluation")
 
 
@@ -40,7 +40,7 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
     Raises:
         DatasetError: no tuple passed the gate and a test, or a recorded problem is not among `problems`.
     """
-    known: Mapping[str, Problem] = {problem.id: problem for problem in problems}
+    known = {problem.id: problem for problem in problems}
     tuples = attempts.groupby(["problem_id", "tuple_index"], sort=False)
     rows: dict[SFTRow, None] = {}
     for _, slots in tuples:

@@ -28,7 +28,20 @@ from cppo_lib.rollout import Completion
 REPORT_S = 30.0  # seconds between progress lines
 
 
-class HFEngine:
+class SeededCalls:
+    """An engine's draws: a seed for each of its calls, which follows from the root seed and the calls before."""
+
+    def reseed(self, seed: int) -> None:
+        """Start the draws afresh, as an engine made with this seed does."""
+        self.seed, self.calls = seed, 0
+
+    def next_seed(self) -> int:
+        """The 63-bit seed of the next call."""
+        self.calls += 1
+        return derived_seed(self.seed, self.calls - 1)
+
+
+class HFEngine(SeededCalls):
     """Completes prompts of token ids by sampling from a model, on the model's device.
 
     Args:
@@ -60,10 +73,6 @@ class HFEngine:
         self.context = getattr(text_config, "max_position_embeddings", None)
         self.draw = Draw(temperature, top_p)
 
-    def reseed(self, seed: int) -> None:
-        """Start the draws afresh, as an engine made with this seed does."""
-        self.seed, self.calls = seed, 0
-
     def generate(self, prompt_ids: list[list[int]], max_new_tokens: int) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
@@ -74,7 +83,7 @@ class HFEngine:
         progress = Progress(len(prompt_ids))
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
         completions: list[list[int]] = [[] for _ in prompt_ids]
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.calls))
+        generator = torch.Generator().manual_seed(self.next_seed())
         uniform = torch.rand((len(prompt_ids), max_new_tokens), generator=generator)
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
@@ -90,7 +99,6 @@ class HFEngine:
             for i, row in zip(batch, rows, strict=True):
                 completions[i] = row
             progress.report(start + len(batch))
-        self.calls += 1
         return [Completion(ids) for ids in completions]
 
 

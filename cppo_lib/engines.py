@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cppo_lib.engine import HFEngine, memory_errors
 from cppo_lib.errors import ModelError
-from cppo_lib.model import load_policy, load_tokenizer
+from cppo_lib.model import load_policy, load_tokenizer, loading, sampling_dtype
 from cppo_lib.rollout import Completion
 
 EngineName = Literal["hf", "vllm"]
@@ -55,11 +55,9 @@ def open_engine(
         with _vllm(policy, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed) as opened:
             yield opened
         return
-    gpu = torch.cuda.is_available()
     with memory_errors(f"loading {policy}: free memory or name a smaller model"):
-        # A CPU without bfloat16 units of its own is not faster in it, and less exact.
-        model, tokenizer = load_policy(policy, dtype="auto" if gpu else "float32")
-        model.to("cuda" if gpu else "cpu")  # type: ignore[arg-type]  # transformers wraps it without its type
+        model, tokenizer = load_policy(policy, dtype=sampling_dtype())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers wraps it without its type
     yield (
         HFEngine(model, tokenizer, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed),
         tokenizer,
@@ -75,9 +73,9 @@ def _vllm(
             "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU, "
             "`make setup-vllm` for a CPU, or set engine: hf"
         )
-    from cppo_lib.vllm_engine import VLLMEngine, loading
+    from cppo_lib.vllm_engine import VLLMEngine
 
-    with loading(policy):
+    with loading(f"model {policy!r}"):
         tokenizer = load_tokenizer(policy)
     with closing(
         VLLMEngine(policy, tokenizer, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed)

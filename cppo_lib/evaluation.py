@@ -58,7 +58,7 @@ def evaluate(cfg: Evaluation) -> Path:
     inputs += [Path(policy)] if Path(policy).is_dir() else []
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
     fingerprint = sources.fingerprint(cfg, inputs)
-    meta, folder = final.with_name(final.name + ".meta.json"), final.with_suffix(".parts")
+    meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if final.exists() and meta.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,20 +102,27 @@ def load_policy(
     elif folder.is_absolute() or str(name).startswith("."):
         raise ModelError(f"model folder {folder} does not exist")
     base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"] if adapter else name
-    try:
+    what = f"the base model {base!r} of adapter" if adapter else "model"
+    with loading(f"{what} {str(name)!r}"):
         tokenizer = load_tokenizer(name)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        of = f"the base model {base!r} of adapter" if adapter else "model"
-        raise ModelError(
-            f"cannot load {of} {str(name)!r} ({reason}): name a local folder or a reachable hub id"
-        ) from error
     if adapter:
         model = _attach(model, folder, trainable)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Raise ModelError, in one line, where transformers cannot load `what` from its folder or hub id."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot load {what} ({reason}): name a local folder or a reachable hub id") from error
 
 
 def _attach(model: Any, folder: Path, trainable: bool) -> Any:
@@ -156,9 +164,14 @@ def with_adapter(model: Any, *, rank: int, seed: int) -> Any:
     return get_peft_model(model, lora)
 
 
+def sampling_dtype() -> str:
+    """Weights as they are on a GPU. A CPU without bfloat16 units of its own is not faster in it, and less exact."""
+    return "auto" if torch.cuda.is_available() else "float32"
+
+
 def training_dtype(lora_rank: int) -> str:
     """Weights that are trained are float32; those an adapter leaves alone may stay as they are on a GPU."""
-    return "auto" if lora_rank and torch.cuda.is_available() else "float32"
+    return sampling_dtype() if lora_rank else "float32"
 
 
 def device_settings() -> dict[str, Any]:

@@ -93,6 +93,16 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     return str(require(folder, notebook=notebook))
 
 
+def records_name(benchmark: str, split: str, method: str, seed: int) -> str:
+    """What the attempt records of an evaluation are called: `<benchmark>.<split>.<method>.s<seed>`."""
+    return f"{benchmark}.{split}.{method}.s{seed}"
+
+
+def meta_path(artefact: Path) -> Path:
+    """`<name>.meta.json` beside an artefact: where it came from."""
+    return artefact.with_name(artefact.name + ".meta.json")
+
+
 def figures_path(profile: str, chosen: str) -> Path:
     """What the parameter `figures_dir` means: from the root, or empty for the profile's own."""
     return root() / chosen if chosen else runs_root() / profile / "figures"

@@ -147,7 +147,7 @@ class Plan:
 
     def _distilled(self, run: Run, method: str) -> Run:
         """The evaluation of the training split that planner SFT learns from."""
-        name = f"04_evaluation.{run.params.benchmark}.train.{method}.s{run.params.seed}"
+        name = "04_evaluation." + paths.records_name(run.params.benchmark, "train", method, run.params.seed)
         if name not in self.runs:
             raise ParameterError(
                 f"{paths.show(run.file)}: key 'distil_from' is {method!r}, but params/{self.profile} has no "
@@ -247,7 +247,7 @@ class Plan:
                 key = f"{arm}.s{seed}"
                 done = [f"{stage}/{key}/summary.json"]
             case Evaluation(benchmark=benchmark, split=split, method=method, seed=seed):
-                key = f"{benchmark}.{split}.{method}.s{seed}"
+                key = paths.records_name(benchmark, split, method, seed)
                 done = [f"{stage}/{key}.parquet"]
             case Report(figures_dir=chosen):
                 if stage == "05_paper_tables":

@@ -28,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from cppo_lib import judging, stats
+from cppo_lib import judging, paths, stats
 from cppo_lib.parameters import Evaluation
 from cppo_lib.rollout import Member
 from cppo_lib.verifier import Result
@@ -45,7 +45,7 @@ _DTYPES = {
 
 def run_name(cfg: Evaluation) -> str:
     """The name of an evaluation's records: `<benchmark>.<split>.<method>.s<seed>`."""
-    return f"{cfg.benchmark}.{cfg.split}.{cfg.method}.s{cfg.seed}"
+    return paths.records_name(cfg.benchmark, cfg.split, cfg.method, cfg.seed)
 
 
 def attempt_records(

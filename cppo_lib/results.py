@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cppo_lib import store
+from cppo_lib import paths, store
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError
 from cppo_lib.parameters import Report
@@ -143,8 +143,8 @@ def load_results(params: Report) -> Results:
 
 def _limit(params: Report, records: list[Path]) -> int:
     """The smallest limit on problems of the evaluations and of the data preparation before them; 0 without any."""
-    metas = [path.with_name(path.name + ".meta.json") for path in records]
-    origins = [store.read_json(store.require(meta, notebook="04_evaluation")) for meta in metas]
+    metas = [store.require(paths.meta_path(path), notebook="04_evaluation") for path in records]
+    origins = [store.read_json(meta) for meta in metas]
     prepared = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
     if prepared.exists():
         origins.append(store.read_json(prepared)["provenance"])

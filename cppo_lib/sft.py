@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def train_planner(cfg: PlannerSFT) -> Path:
         model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
         replay = PLAN_REPLAY - 1 if cfg.distil_from is None else 0
         plans = [row for row in rows if row.kind == "plan"]
-        _fit(model, tokenizer, rows + replay * plans, "sft", cfg, folder)
+        schedule = Schedule(cfg.sft_steps, cfg.sft_batch, cfg.sft_lr)
+        _fit(model, tokenizer, rows + replay * plans, "sft", schedule, cfg, folder)
     model, tokenizer = models.load_policy(folder / "sft")
     store.write_summary(
         folder,
@@ -108,14 +110,17 @@ def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
 
 
 def _pretrain(cfg: PlannerSFT, rows: list[SFTRow], folder: Path) -> None:
-    assert cfg.vocab_size and cfg.hidden_size and cfg.layers and cfg.heads  # which PlannerSFT checks for `scratch`
+    # PlannerSFT has checked that all of these are given for `scratch`.
+    assert cfg.vocab_size and cfg.hidden_size and cfg.layers and cfg.heads
+    assert cfg.pretrain_steps is not None and cfg.pretrain_batch and cfg.pretrain_lr
     texts = [row.prompt + row.completion for row in rows]
     tokenizer = models.build_tokenizer(texts, cfg.vocab_size)
     model = models.build_model(
         tokenizer, hidden_size=cfg.hidden_size, layers=cfg.layers, heads=cfg.heads, seed=cfg.seed
     )
     programs = [row for row in rows if row.kind in ("direct", "solver")]
-    _fit(model, tokenizer, programs, "base", cfg, folder)
+    schedule = Schedule(cfg.pretrain_steps, cfg.pretrain_batch, cfg.pretrain_lr)
+    _fit(model, tokenizer, programs, "base", schedule, cfg, folder)
 
 
 class MetricsLog(TrainerCallback):
@@ -143,25 +148,33 @@ class MetricsLog(TrainerCallback):
         )
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long a stage trains: optimiser steps, sequences per step, peak learning rate."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+
+
 def _fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[SFTRow],
     stage: str,
+    schedule: Schedule,
     cfg: PlannerSFT,
     folder: Path,
 ) -> None:
     """Train on rows and save the model as `folder/stage`, resuming from a checkpoint when there is one."""
-    pretraining = stage == "base"
-    steps = (cfg.pretrain_steps or 0) if pretraining else cfg.sft_steps
-    batch = (cfg.pretrain_batch or 0) if pretraining else cfg.sft_batch
+    steps = schedule.steps
     checkpoints = folder / "checkpoints" / stage
     args = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=batch // cfg.microbatches,
+        per_device_train_batch_size=schedule.batch // cfg.microbatches,
         gradient_accumulation_steps=cfg.microbatches,
-        learning_rate=(cfg.pretrain_lr or 0.0) if pretraining else cfg.sft_lr,
+        learning_rate=schedule.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(20, steps // 10),
         adam_beta2=0.98,

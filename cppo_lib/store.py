@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from cppo_lib.errors import CPPOError
 from cppo_lib.paths import (
     figures_dir,
+    meta_path,
     policy_source,
     require,
     root,
@@ -240,7 +241,7 @@ def _version(package: str) -> str | None:
 
 def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:
     """Write the provenance of the artefact at `path` to `<path>.meta.json`."""
-    return write_json(path.with_name(path.name + ".meta.json"), provenance(params, inputs))
+    return write_json(meta_path(path), provenance(params, inputs))
 
 
 def write_summary(

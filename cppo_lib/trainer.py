@@ -145,7 +145,7 @@ class CPPOTrainer(GRPOTrainer):
         return [Completion(row, logps[i] if logps else None) for i, row in enumerate(ids)]
 
     def _sample(self, prompt_ids: list[list[int]], limit: int) -> list[Completion]:
-        """What TRL does with `generate`, several times faster; drawn by torch's generator, which checkpoints hold."""
+        """What TRL does with `generate`, by our decoding; drawn by torch's generator, which checkpoints hold."""
         uniform = torch.rand((len(prompt_ids), limit))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
         opened = unwrap_model_for_generation(

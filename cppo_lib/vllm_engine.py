@@ -37,16 +37,16 @@ import psutil
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
-from cppo_lib.engine import Progress, check_lengths, derived_seed, end_tokens
+from cppo_lib.engine import Progress, SeededCalls, check_lengths, end_tokens
 from cppo_lib.errors import ModelError
-from cppo_lib.model import ADAPTER, load_policy, save_policy
+from cppo_lib.model import ADAPTER, load_policy, loading, sampling_dtype, save_policy
 from cppo_lib.rollout import Completion
 
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 GIB = 2**30
 
 
-class VLLMEngine:
+class VLLMEngine(SeededCalls):
     """Completes prompts of token ids with vLLM, on the GPU if there is one.
 
     Args:
@@ -75,7 +75,7 @@ class VLLMEngine:
     ) -> None:
         self.reseed(seed)
         with plain_policy(policy) as folder:
-            with loading(policy):
+            with loading(f"model {policy!r}"):
                 self.end_ids = end_tokens(generation_config(folder), tokenizer)
                 text_config = AutoConfig.from_pretrained(folder).get_text_config()
             self.context: int | None = getattr(text_config, "max_position_embeddings", None)
@@ -92,10 +92,6 @@ class VLLMEngine:
             }
             self.fitting: int = self._ask(settings, "ready", f"loading {policy}")
 
-    def reseed(self, seed: int) -> None:
-        """Start the draws afresh, as an engine made with this seed does."""
-        self.seed, self.calls = seed, 0
-
     def generate(self, prompt_ids: list[list[int]], max_new_tokens: int) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
@@ -109,8 +105,7 @@ class VLLMEngine:
                 f"a sequence of {needed} tokens does not fit vLLM's key-value cache, which holds {self.fitting}: "
                 f"{memory_advice()}"
             )
-        seed = derived_seed(self.seed, self.calls) % 2**32  # numpy, which vLLM seeds too, takes no more
-        self.calls += 1
+        seed = self.next_seed() % 2**32  # numpy, which vLLM seeds too, takes no more
         if not prompt_ids:
             return []
         return [
@@ -192,7 +187,7 @@ def vllm_options(*, batch_size: int, prefix_caching: bool) -> dict[str, Any]:
     """Arguments of `vllm.LLM` besides the model."""
     gpu = torch.cuda.is_available()
     return {
-        "dtype": "auto" if gpu else "float32",
+        "dtype": sampling_dtype(),
         "enforce_eager": not gpu,
         "max_num_seqs": batch_size,
         "max_model_len": -1,  # the model's context, or what the memory holds of it
@@ -226,22 +221,8 @@ def plain_policy(policy: str) -> Iterator[str]:
         return
     with TemporaryDirectory(prefix="cppo-merged-") as folder:
         merged = Path(folder, "policy")
-        save_policy(*load_policy(policy, dtype="auto" if torch.cuda.is_available() else "float32"), merged)
+        save_policy(*load_policy(policy, dtype=sampling_dtype()), merged)
         yield str(merged)
-
-
-@contextmanager
-def loading(policy: str) -> Iterator[None]:
-    """Say in one line what a policy's folder or hub id lacks."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"cannot load model {policy!r} ({reason}): name a local folder or a reachable hub id"
-        ) from error
 
 
 def generation_config(policy: str) -> GenerationConfig:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from fitting import fit
 from peft import PeftModel
 from transformers import Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig, Qwen3_5VisionConfig
 from transformers.models.qwen3_5 import Qwen3_5Config
@@ -17,6 +18,7 @@ from cppo_lib import config, data_prep, distil, evaluation, model, paths, sft, s
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.decoding import Draw, sample
 from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError
+from cppo_lib.parameters import SCRATCH_KEYS
 from cppo_lib.prompts import PromptStyle, parse_tuple
 from cppo_lib.sft_rows import SFTRow, crossroads_rows
 from cppo_lib.training import train
@@ -26,9 +28,7 @@ CHAT = (
     "{% for message in messages %}<user>{{ message['content'] }}</user>{% endfor %}"
     "{% if add_generation_prompt %}<reply>{% endif %}"
 )
-PRETRAINED = dict.fromkeys(
-    ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
-)
+PRETRAINED = dict.fromkeys(SCRATCH_KEYS)
 CORPUS = crossroads.world(2, 2, 1, 20, 1, 0)["corpus"]
 
 
@@ -43,14 +43,7 @@ def fitted(policy, tokenizer):
     """The model after a few steps on programs, so that rewards and gradients of RL are not all zero."""
     rows = crossroads_rows(CORPUS, PromptStyle("brief", None), 4)
     texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind in ("direct", "plan")]
-    optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
-    for step in range(100):
-        batch = tokenizer(texts[step % 8 :: 8], return_tensors="pt", padding=True)
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        policy(**batch, labels=labels).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return policy
+    return fit(policy, tokenizer, texts, steps=100, batches=8)
 
 
 def qwen2(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from fitting import fit
 from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -42,14 +43,8 @@ def policy_folder(tmp_path_factory) -> Path:
     rows = crossroads_rows(world["corpus"], PromptStyle("brief", None), 4)
     tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 1000)
     policy = model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
-    optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
     texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind != "plan1"]
-    for step in range(60):
-        batch = tokenizer(texts[step % 4 :: 4], return_tensors="pt", padding=True)
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        policy(**batch, labels=labels).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+    fit(policy, tokenizer, texts, steps=60, batches=4)
     folder = tmp_path_factory.mktemp("policy") / "tiny"
     model.save_policy(policy, tokenizer, folder)
     return folder
