@@ -54,6 +54,9 @@ Engine = Literal["hf", "vllm"]
 Procedure = Literal["direct", "plan_then_solve", "tuple"]
 PromptStyle = Literal["brief", "instruct"]
 Split = Literal["train", "dev", "valid", "test"]
+CellName = Annotated[
+    str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})
+]
 PolicyName = Annotated[str, Field(min_length=1)]
 
 
@@ -250,6 +253,11 @@ class PaperTables(Report):
     """05_paper_tables: every table, from per-attempt records."""
 
     notebook = "05_paper_tables"
+
+    further_cells: list[CellName] = Field(
+        description="other cells of the main table and of the comparison with the published figures, each "
+        "`<benchmark>.<split>` of this profile or `<profile>/<benchmark>.<split>` of another one; []: none"
+    )
 
 
 class Figures(Report):
