@@ -169,8 +169,8 @@ def decomposition_table(results: Results) -> Table:
         shown[title] = ["–" if value == "–" else f"{value} {end}" for value, end in values]
     caption = (
         f"{results.setting()}. pass@K = skill (what K independent attempts of the same mean rate reach) + "
-        "heterogeneity (slots that differ on purpose) + correlation (failures that avoid each other), with 95 % bootstrap "
-        "intervals. I.i.d. methods have skill only, by definition. A dash: fewer than K tuples per problem."
+        "heterogeneity (slots that differ on purpose) + correlation (failures that avoid each other), with 95 % "
+        "bootstrap intervals. I.i.d. methods have skill only, by definition. A dash: fewer than K tuples per problem."
     )
     return Table("T7_decomposition", "What pass@K is made of", caption, numbers, shown)
 

@@ -63,7 +63,7 @@ def _numbers(number: int, cell: Cell, comparisons: Comparisons) -> pd.DataFrame:
             row |= {"difference_high": gap.high, "p": gap.p_value}
             row |= {"p_holm": comparisons.adjusted[number, method]}
             row |= {"second_test": gap.second_test, "second_p": gap.second_p}
-            row |= {"mark": mark(gap, row["p_holm"]), "detectable": gap.detectable()}
+            row |= {"mark": mark(gap, comparisons.adjusted[number, method]), "detectable": gap.detectable()}
         rows.append(row | {"problems": interval.n_problems, "seeds": interval.n_seeds})
     if results.ceilings is not None:
         for name in CLOSED_FORMS:

@@ -7,7 +7,7 @@ it, their sidecars the runs, and `cppo_lib.trace` the whole chain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ class Origin:
         params: the parameters it ran with, as they were recorded.
         inputs: the files it read, each with its SHA-256 at the time.
         commit: of the repository; None outside a checkout. `dirty`: with uncommitted changes.
+        sources: data that the run took from elsewhere, as 01_data_prep records it.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Origin:
     inputs: Mapping[str, str]
     commit: str | None
     dirty: bool | None
+    sources: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -76,15 +78,16 @@ def origin_of(path: Path) -> Origin | None:
         return _read(path, notebook, store.read_json(beside))
     for folder in path.parents:
         if (folder / "summary.json").is_file():
-            return _read(path, notebook, store.read_json(folder / "summary.json")["provenance"])
+            summary = store.read_json(folder / "summary.json")
+            return _read(path, notebook, summary["provenance"], summary.get("sources", []))
         if folder.name == notebook:
             break
     return None
 
 
-def _read(path: Path, notebook: str, record: Mapping[str, Any]) -> Origin:
-    inputs = record.get("inputs", {})
-    return Origin(path, notebook, record["params"], inputs, record.get("commit"), record.get("dirty"))
+def _read(path: Path, notebook: str, record: Mapping[str, Any], sources: Sequence[Mapping[str, Any]] = ()) -> Origin:
+    commit, dirty = record["commit"], record["dirty"]
+    return Origin(path, notebook, record["params"], record["inputs"], commit, dirty, tuple(sources))
 
 
 def parameter_file(notebook: str, params: Mapping[str, Any]) -> ParameterFile | None:
