@@ -49,7 +49,7 @@ def solver_table(results: Results) -> Table | None:
 
 
 def _compared(results: Results, arms: Sequence[str], name: str, title: str, about: str) -> Table | None:
-    methods = [method for method in results.methods if method in arms]
+    methods = [method for method in results.ablations if method in arms]
     if not methods:
         return None
     base = TARGET if TARGET in results.methods else None

@@ -54,9 +54,11 @@ def budget_table(results: Results) -> Table:
     for method in results.methods:
         attempts = results.of(method)
         blocks = len(attempts) / results.k
+        calls = attempts["planner_calls"].sum() / blocks if "planner_calls" in attempts else None
         spent = attempts[["planner_tokens", "solver_tokens", "wall_s", "gen_s"]].sum() / blocks
         row = {
             "method": method,
+            "planner_calls": calls,
             "planner_tokens": spent["planner_tokens"],
             "solver_tokens": spent["solver_tokens"],
             "programs": len(attempts) / blocks,
@@ -68,6 +70,7 @@ def budget_table(results: Results) -> Table:
     numbers = pd.DataFrame(rows)
     shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
     for name, title, form in [
+        ("planner_calls", "planner calls", render.tenths),
         ("planner_tokens", "planner tokens", render.tenths),
         ("solver_tokens", "solver tokens", render.tenths),
         ("programs", "programs", render.tenths),
@@ -78,7 +81,7 @@ def budget_table(results: Results) -> Table:
         ("train_tokens", "training tokens", render.count),
         ("train_wall_s", "training wall s", render.count),
     ]:
-        if name in numbers:
+        if name in numbers and numbers[name].notna().any():
             shown[title] = render.show(numbers[name], form)
     caption = (
         f"{results.setting()}. Per problem and {results.k} programs at evaluation (generation is a "
@@ -90,7 +93,7 @@ def budget_table(results: Results) -> Table:
 
 def training_means(results: Results, arm: str) -> dict[str, float]:
     """Means of an arm's metrics over the last tenth of its steps and all seeds; empty where it was not trained."""
-    if arm not in results.arms:
+    if not len(results.metrics) or arm not in set(results.metrics["arm"]):
         return {}
     steps = results.metrics[results.metrics["arm"] == arm]
     last = steps[steps["step"] > 0.9 * steps["step"].max()]

@@ -53,7 +53,8 @@ def differences(results: Results) -> dict[str, Difference]:
 
 def best_difference(results: Results) -> BestDifference | None:
     """CPPO against the best of the other methods; None without CPPO or without a baseline beside others."""
-    others = {method: scores for method, scores in results.scores.items() if method != TARGET}
+    others = {method: scores for method, scores in results.scores.items() if method in results.methods}
+    others.pop(TARGET, None)
     base = results.baseline
     if TARGET not in results.methods or base not in others or len(others) < 2:
         return None

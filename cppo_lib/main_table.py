@@ -16,7 +16,7 @@ from cppo_lib.bootstrap import bootstrap_interval
 from cppo_lib.cells import Cell, settings
 from cppo_lib.comparisons import ALPHA, P_PER_INTERVAL, TARGET, Comparisons, draws, mark
 from cppo_lib.render import Table
-from cppo_lib.results import Results, label
+from cppo_lib.results import ABLATIONS, Results, label
 from cppo_lib.significance import significance_summary
 from cppo_lib.stats import score_table
 
@@ -180,6 +180,6 @@ def _left_out(cells: Sequence[Cell]) -> str:
         f"{label(method)} (K={size})"
         for cell in cells
         for method, size in cell.results.sizes.items()
-        if method not in cell.results.methods
+        if size != cell.results.k and method not in ABLATIONS
     ]
     return f"Not here, because of another K: {', '.join(odd)}." if odd else ""

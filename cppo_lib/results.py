@@ -18,7 +18,7 @@ import pandas as pd
 
 from cppo_lib import store
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.errors import MissingArtefactError
+from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.origins import base_model
 from cppo_lib.parameters import Report
 from cppo_lib.stats import Scores, check_attempts, score_table
@@ -112,14 +112,25 @@ class Results:
 
     @functools.cached_property
     def k(self) -> int:
-        """Attempts per tuple: CPPO's, else that of most methods."""
-        counts = Counter(self.sizes.values())
+        """Attempts per tuple: CPPO's, else that of most methods.
+
+        Raises:
+            ParameterError: only ablations were evaluated.
+        """
+        counts = Counter(size for method, size in self.sizes.items() if method not in ABLATIONS)
+        if not counts:
+            raise ParameterError(f"{', '.join(self.sizes)} are ablations of CPPO: evaluate method cppo too")
         return self.sizes.get("cppo", max(counts, key=lambda k: (counts[k], k)))
 
     @functools.cached_property
     def methods(self) -> list[str]:
-        """The methods that are evaluated at `k`, in order; only the K sweep is about the others."""
-        return [method for method, size in self.sizes.items() if size == self.k]
+        """The methods that are evaluated at `k`, in order; ablations have tables of their own."""
+        return [method for method, size in self.sizes.items() if size == self.k and method not in ABLATIONS]
+
+    @functools.cached_property
+    def ablations(self) -> list[str]:
+        """The ablations that are evaluated at `k`, in order."""
+        return [method for method, size in self.sizes.items() if size == self.k and method in ABLATIONS]
 
     @property
     def focus(self) -> list[str]:
@@ -130,13 +141,14 @@ class Results:
 
     @functools.cached_property
     def arms(self) -> list[str]:
-        """The trained arms, in the same order; empty where nothing was trained."""
-        return _ordered(self.metrics["arm"].unique()) if len(self.metrics) else []
+        """The trained arms but ablations, in the same order; empty where nothing was trained."""
+        names = set(self.metrics["arm"]) if len(self.metrics) else set()
+        return _ordered(names - set(ABLATIONS))
 
     @functools.cached_property
     def scores(self) -> dict[str, Scores]:
-        """pass@K of each method: a table of seeds x problems that says what it estimates."""
-        return {method: score_table(self.of(method), k=self.k) for method in self.methods}
+        """pass@K of each method and ablation: a table of seeds x problems that says what it estimates."""
+        return {method: score_table(self.of(method), k=self.k) for method in (*self.methods, *self.ablations)}
 
     @property
     def baseline(self) -> str | None:
