@@ -43,7 +43,7 @@ def fig2_training(results: Results) -> Figure:
             _curves(axes, results, name, _CURVES[name])
             if name == "r_out":
                 ceiling_lines(axes, results, vertical=False)
-        _finish(figure, grid, len(panels))
+        _finish(figure, grid, len(panels), columns=COLUMNS)
     return figure
 
 
@@ -54,7 +54,7 @@ def fig9_gaming(results: Results) -> Figure:
     panels = [name for name in ("j", "distinct_methods", "duplicate_rate", "public_only") if _known(metrics, name)]
     told = [method for method in results.focus if results.of(method)["strategy"].notna().any()]
     count = len(panels) + bool(told)
-    with canvas(math.ceil(count / COLUMNS), COLUMNS, PAGE, 0.5 + 2.0 * math.ceil(count / COLUMNS)) as (figure, grid):
+    with canvas(math.ceil(count / 2), 2, PAGE, 0.5 + 2.1 * math.ceil(count / 2)) as (figure, grid):
         for axes, name in zip(grid, panels, strict=False):
             if name == "j":
                 _gate_against_success(axes, metrics, planned)
@@ -67,7 +67,7 @@ def fig9_gaming(results: Results) -> Figure:
                 axes.autoscale(axis="y")
         if told:
             _repetition(grid[len(panels)], results, told)
-        _finish(figure, grid, count, steps_from=1)
+        _finish(figure, grid, count, columns=2)
     return figure
 
 
@@ -121,10 +121,13 @@ def _gate_against_success(axes: Axes, metrics: pd.DataFrame, arms: Sequence[str]
     for arm in arms:
         steps, style = metrics[metrics["arm"] == arm], look(arm)
         gate, outcome = (_by_seed(steps, name) for name in ("j", "r_out"))
-        axes.plot(_smooth(gate), _smooth(outcome), color=style.color, ls=style.line, lw=1.8, label=label(arm))
+        way = _smooth(gate), _smooth(outcome)
+        axes.plot(*way, color=style.color, ls=style.line, lw=1.8, label=label(arm))
+        axes.plot(way[0].iloc[0], way[1].iloc[0], "o", mfc="w", mec=style.color, ms=5)
         tenth = max(1, len(gate) // 10)
         axes.plot(gate.tail(tenth).mean(), outcome.tail(tenth).mean(), ".", color="k", ms=5)
-    axes.set_title(r"$J$ against $R_\mathrm{out}$; points: ends of seeds", loc="left", fontsize=8)
+    axes.set_title(r"$J$ against $R_\mathrm{out}$; ring: start, points: ends of seeds", loc="left", fontsize=8)
+    axes.locator_params(nbins=4)
     axes.set_xlabel(r"$J$")
     axes.set_ylabel(r"$R_\mathrm{out}$")
 
@@ -148,15 +151,18 @@ def _repetition(axes: Axes, results: Results, methods: Sequence[str]) -> None:
     method_axis(axes, methods)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_title("at evaluation: tuples that repeat a\nmethod; x: programs that repeat", loc="left", fontsize=8)
+    axes.set_title("at evaluation: tuples that repeat a method (x: programs)", loc="left", fontsize=8)
+    axes.set_xlabel("share")
 
 
-def _finish(figure: Figure, grid: Sequence[Axes], used: int, *, steps_from: int = 0) -> None:
+def _finish(figure: Figure, grid: Sequence[Axes], used: int, *, columns: int) -> None:
     """Name the steps below the last panel of each column, hide unused panels, and put one legend on top."""
     for axes in grid[used:]:
         axes.set_axis_off()
     for number, axes in enumerate(grid[:used]):
-        if number >= steps_from and number + COLUMNS >= used and not axes.get_xlabel() and axes.lines:
+        if number + columns >= used and not axes.get_xlabel():
             axes.set_xlabel("training step")
-    found = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
+    found = {}
+    for axes in grid[:used]:
+        found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 4))
