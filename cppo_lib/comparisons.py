@@ -37,10 +37,11 @@ def difference(results: Results, a: str, b: str) -> Difference:
 
     The table sets tuples beside i.i.d. attempts on purpose; `difference_across_estimands` says why that is fair.
     """
-    many = draws(results, for_p=True)
-    left, right = results.scores[a], results.scores[b]
-    compare = paired_difference if type(left) is type(right) else difference_across_estimands
-    return compare(left, right, **many)
+    if (a, b) not in results.compared:
+        left, right = results.scores[a], results.scores[b]
+        compare = paired_difference if type(left) is type(right) else difference_across_estimands
+        results.compared[a, b] = compare(left, right, **draws(results, for_p=True))
+    return results.compared[a, b]
 
 
 def differences(results: Results) -> dict[str, Difference]:

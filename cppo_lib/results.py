@@ -18,6 +18,7 @@ import pandas as pd
 
 from cppo_lib import store
 from cppo_lib.benchmarks import crossroads
+from cppo_lib.bootstrap import Difference
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.origins import base_model
 from cppo_lib.parameters import Report
@@ -149,6 +150,11 @@ class Results:
     def scores(self) -> dict[str, Scores]:
         """pass@K of each method and ablation: a table of seeds x problems that says what it estimates."""
         return {method: score_table(self.of(method), k=self.k) for method in (*self.methods, *self.ablations)}
+
+    @functools.cached_property
+    def compared(self) -> dict[tuple[str, str], Difference]:
+        """Paired differences that were computed, by pair of methods; `comparisons.difference` fills it."""
+        return {}
 
     @property
     def baseline(self) -> str | None:
