@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cppo_lib.errors import ParameterError
-from cppo_lib.parameters import PaperTables
 from cppo_lib.results import Results, load_results
 
 BENCHMARK_LABELS = {
@@ -55,23 +54,14 @@ def load_cells(results: Results) -> list[Cell]:
         MissingArtefactError: a further cell has no records.
         ParameterError: cells of several K.
     """
-    params = results.params
-    further = params.further_cells if isinstance(params, PaperTables) else []
     everything = [results]
-    for profile, benchmark, split in (place_of(text, params.profile) for text in further):
+    for profile, benchmark, split in results.params.cells[1:]:
         changes = {"profile": profile, "benchmark": benchmark, "split": split}
-        everything.append(load_results(params.model_copy(update=changes)))
+        everything.append(load_results(results.params.model_copy(update=changes)))
     cells = [cell for each in everything for cell in split_by_model(each)]
     if len(sizes := {cell.results.k for cell in cells}) > 1:
         raise ParameterError(f"the cells of the main table have several K ({sizes}): list those of one K only")
     return cells
-
-
-def place_of(text: str, profile: str) -> tuple[str, str, str]:
-    """`[profile/]benchmark.split` as (profile, benchmark, split)."""
-    first, _, rest = text.rpartition("/")
-    benchmark, _, split = rest.partition(".")
-    return first or profile, benchmark, split
 
 
 def settings(cells: Sequence[Cell]) -> str:

@@ -67,10 +67,12 @@ def fig3_pass_at_k(results: Results) -> Figure:
     ks = list(range(1, MOST_K + 1))
     with canvas(1, 1, COLUMN, 3.6) as (figure, (axes,)):
         for method in results.focus:
-            curve = pass_at_k_curve(results.of(method), ks=ks, **draws(results))
+            curve = pass_at_k_curve(
+                results.of(method), ks=ks, resamples=results.params.resamples, seed=results.params.seed
+            )
             style = look(method)
-            ends = [(interval.low, interval.high) for interval in curve.values()]
-            axes.fill_between(list(curve), *zip(*ends, strict=True), color=style.color, alpha=0.2, lw=0)
+            low, high = ([getattr(interval, end) for interval in curve.values()] for end in ("low", "high"))
+            axes.fill_between(list(curve), low, high, color=style.color, alpha=0.2, lw=0)
             line(axes, list(curve), [interval.estimate for interval in curve.values()], method)
             if len(seeds := results.scores[method].mean(axis=1)) > 1:
                 seed_points(axes, np.full(len(seeds), results.k + 0.18), seeds)

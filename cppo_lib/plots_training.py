@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -162,7 +163,7 @@ def _finish(figure: Figure, grid: Sequence[Axes], used: int, *, columns: int) ->
     for number, axes in enumerate(grid[:used]):
         if number + columns >= used and not axes.get_xlabel():
             axes.set_xlabel("training step")
-    found = {}
+    found: dict[str, Artist] = {}
     for axes in grid[:used]:
         found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 4))
+    figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=min(len(found), 4))

@@ -12,7 +12,7 @@ from test_tables_plots import params
 
 from cppo_lib import render, store, tables
 from cppo_lib.bootstrap import paired_difference
-from cppo_lib.cells import load_cells, place_of
+from cppo_lib.cells import load_cells
 from cppo_lib.comparisons import mark
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.results import load_results
@@ -97,13 +97,13 @@ def test_cells_of_another_profile_and_missing_ones(three: Path) -> None:
     write_cell(three, "humaneval", profile="other", tag="--x")
     results = load_results(params(benchmark="apps", further_cells=["other/humaneval.test"]))
     assert load_cells(results)[1].results.params.profile == "other"
-    assert place_of("other/apps.test", "mine") == ("other", "apps", "test")
-    assert place_of("apps.test", "mine") == ("mine", "apps", "test")
     with pytest.raises(MissingArtefactError, match=r"leetcode\.test\.direct\.s0\.parquet is missing"):
         load_cells(load_results(params(benchmark="apps", further_cells=["leetcode.test"])))
 
 
-def test_a_cell_name_is_checked() -> None:
+def test_a_cell_name_is_read_and_checked() -> None:
+    named = params(benchmark="apps", further_cells=["other/apps.test", "code_contests.valid", "apps.test"])
+    assert named.cells == (("test", "apps", "test"), ("other", "apps", "test"), ("test", "code_contests", "valid"))
     with pytest.raises(ValueError, match="further_cells"):
         params(further_cells=["apps"])
 
