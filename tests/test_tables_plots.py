@@ -286,3 +286,43 @@ def test_training_curves_leave_out_what_an_arm_has_not(two_seeds: Results) -> No
     outcome, gate = plots.FIGURES["fig2_training"].draw(two_seeds).axes[:2]
     assert len(outcome.lines) == 3 * 3 + 2  # and both ceilings
     assert len(gate.lines) == 3
+
+
+def titles(name: str, results: Results) -> list[str]:
+    """The panels that are drawn, by title."""
+    shown = plots.FIGURES[name].draw(results).axes
+    return [axes.get_title(loc="left") for axes in shown if axes.get_title(loc="left")]
+
+
+def test_panels_of_metrics_that_were_not_recorded_are_left_out(two_seeds: Results) -> None:
+    """Older runs have no entropies, no independent check of the gate and no count of public-only programs."""
+    assert len(titles("fig2_training", two_seeds)) == 6 and len(titles("fig9_gaming", two_seeds)) == 3
+    newer = two_seeds.metrics.assign(planner_entropy=1.0, solver_entropy=2.0, distinct_methods=0.9, public_only=0.5)
+    results = dataclasses.replace(two_seeds, metrics=newer)
+    assert "planner: entropy, nats" in titles("fig2_training", results)
+    assert [title.split(",")[0] for title in titles("fig9_gaming", results)][1] == "$J$ (thin)"
+    assert "pass public tests only" in titles("fig9_gaming", results)
+
+
+def test_pass_at_k_goes_to_eight_for_independent_attempts_and_to_k_for_tuples(two_seeds: Results) -> None:
+    axes = plots.FIGURES["fig3_pass_at_k"].draw(two_seeds).axes[0]
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert list(drawn["PKPO"].get_xdata()) == list(range(1, 9))
+    assert list(drawn["CPPO"].get_xdata()) == [1, 2, 3, 4]
+    assert drawn["PKPO"].get_ydata()[7] == pytest.approx(pass_at_k(two_seeds.of("pkpo"), k=8))
+    assert drawn["coordinated ceiling"].get_ydata()[7] == pytest.approx(1)
+
+
+def test_groups_are_ordered_by_difficulty(two_seeds: Results) -> None:
+    axes = plots.FIGURES["fig8_groups"].draw(two_seeds).axes[0]
+    names = [tick.get_text().split(" (")[0] for tick in axes.get_yticklabels()]
+    groups = two_seeds.attempts.drop_duplicates("problem_id").set_index("problem_id")["group"]
+    means = pd.concat([s.mean(axis=0).groupby(groups).mean() for s in two_seeds.scores.values()], axis=1).mean(axis=1)
+    assert names == list(means.sort_values().index)
+
+
+def test_a_figure_shows_no_more_methods_than_can_be_told_apart(two_seeds: Results) -> None:
+    extra = [two_seeds.of("direct").assign(method=f"other{i}") for i in range(4)]
+    many = dataclasses.replace(two_seeds, attempts=pd.concat([two_seeds.attempts, *extra], ignore_index=True))
+    assert len(many.methods) == 10 and len(many.focus) == 8
+    assert set(METHODS) <= set(many.focus)
