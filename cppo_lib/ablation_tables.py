@@ -18,9 +18,9 @@ from cppo_lib.attempt_tables import training_means
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.bootstrap import bootstrap_interval
 from cppo_lib.cells import Cell
-from cppo_lib.comparisons import ALPHA, TARGET, difference, draws, mark
+from cppo_lib.comparisons import ALPHA, TARGET, detectable, difference, draws, mark
 from cppo_lib.diversity import diversity_summary
-from cppo_lib.main_table import seeds_caveat
+from cppo_lib.main_table import seeds_caveat, span
 from cppo_lib.render import Table
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
@@ -61,15 +61,15 @@ def _compared(results: Results, arms: Sequence[str], name: str, title: str, abou
         if gap := gaps.get(method):
             row |= {"difference": gap.estimate, "difference_low": gap.low, "difference_high": gap.high}
             row |= {"p": gap.p_value, "p_holm": adjusted[method], "second_p": gap.second_p}
-            row |= {"mark": mark(gap, adjusted[method]), "detectable": gap.detectable()}
+            row |= {"mark": mark(gap, adjusted[method]), "detectable": detectable(gap)}
         rows.append(row)
     numbers = pd.DataFrame(rows)
     caption = f"{results.setting()}. {about} {seeds_caveat([Cell('', results)])}"
     if gaps:
-        low, high = (f"{end(gap.detectable() for gap in gaps.values()):.3f}" for end in (min, max))
+        effects = span([detectable(gap) for gap in gaps.values()])
         caption += (
             f" * p < {ALPHA}, ** after Holm's adjustment over {len(gaps)} comparisons, † the second test is on the "
-            f"other side. Found with 80 % power: differences of {low} to {high}."
+            f"other side. Found with 80 % power: differences of {effects}."
         )
     return Table(name, title, caption, numbers, _shown(results, numbers))
 

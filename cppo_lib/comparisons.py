@@ -8,6 +8,7 @@ the choice into account.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ def best_difference(results: Results) -> BestDifference | None:
         return None
     many = draws(results, for_p=True)
     return against_best(results.scores[TARGET], others, fixed=str(base), across_estimands=True, **many)
+
+
+def detectable(gap: Difference, alpha: float = ALPHA) -> float:
+    """The smallest true difference found with 80 % power; NaN where scores that never differ tell nothing about it."""
+    return gap.detectable(alpha=alpha) if gap.standard_error > 0 else math.nan
 
 
 def mark(gap: Difference, adjusted: float) -> str:
@@ -143,8 +149,8 @@ def _comparison_row(cell: Cell, method: str, comparisons: Comparisons, number: i
         "second_test": gap.second_test,
         "second_p": gap.second_p,
         "agree": gap.tests_agree(ALPHA),
-        "detectable": gap.detectable(),
-        "detectable_first": gap.detectable(alpha=comparisons.first_step),
+        "detectable": detectable(gap),
+        "detectable_first": detectable(gap, comparisons.first_step),
     }
 
 

@@ -6,6 +6,7 @@ caption says what they could have found, and what the intervals leave out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,7 +15,7 @@ from cppo_lib import render
 from cppo_lib.best_of import BestDifference
 from cppo_lib.bootstrap import bootstrap_interval
 from cppo_lib.cells import Cell, settings
-from cppo_lib.comparisons import ALPHA, P_PER_INTERVAL, TARGET, Comparisons, draws, mark
+from cppo_lib.comparisons import ALPHA, P_PER_INTERVAL, TARGET, Comparisons, detectable, draws, mark
 from cppo_lib.render import Table
 from cppo_lib.results import ABLATIONS, Results, label
 from cppo_lib.significance import significance_summary
@@ -63,7 +64,7 @@ def _numbers(number: int, cell: Cell, comparisons: Comparisons) -> pd.DataFrame:
             row |= {"difference_high": gap.high, "p": gap.p_value}
             row |= {"p_holm": comparisons.adjusted[number, method]}
             row |= {"second_test": gap.second_test, "second_p": gap.second_p}
-            row |= {"mark": mark(gap, comparisons.adjusted[number, method]), "detectable": gap.detectable()}
+            row |= {"mark": mark(gap, comparisons.adjusted[number, method]), "detectable": detectable(gap)}
         rows.append(row | {"problems": interval.n_problems, "seeds": interval.n_seeds})
     if results.ceilings is not None:
         for name in CLOSED_FORMS:
@@ -142,14 +143,15 @@ def _comparison_sentences(cells: Sequence[Cell], comparisons: Comparisons) -> li
     if not comparisons.gaps:
         return []
     bases = dict.fromkeys(label(str(cell.results.baseline)) for cell in cells if cell.results.baseline)
-    effects = [gap.detectable() for gap in comparisons.gaps.values()]
-    strict = [gap.detectable(alpha=comparisons.first_step) for gap in comparisons.gaps.values()]
-    marked = any(gap.p_value < ALPHA or not gap.tests_agree(ALPHA) for gap in comparisons.gaps.values())
+    gaps = comparisons.gaps.values()
+    effects = [detectable(gap) for gap in gaps]
+    strict = [detectable(gap, comparisons.first_step) for gap in gaps]
+    marked = any(gap.p_value < ALPHA or not gap.tests_agree(ALPHA) for gap in gaps)
     sentences = [
         f"Differences are to {' or '.join(bases)}, fixed in advance; Holm's adjustment is over "
         f"{len(comparisons.gaps)} comparisons.",
         _MARKS if marked else "",
-        f"Found with 80 % power: differences of {_range(effects)}, as the first of all by Holm {_range(strict)}.",
+        f"Found with 80 % power: differences of {span(effects)}, as the first of all by Holm {span(strict)}.",
         *(_best_sentence(cells, number, best) for number, best in comparisons.best.items()),
     ]
     cppo = [gap for (_, method), gap in comparisons.gaps.items() if method == TARGET]
@@ -170,9 +172,11 @@ def _best_sentence(cells: Sequence[Cell], number: int, best: BestDifference) -> 
     )
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = (render.share(value) for value in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
+def span(values: Sequence[float]) -> str:
+    """From the least to the greatest number; a dash where there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    ends = [render.share(value) for value in (min(known), max(known))] if known else ["–"]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _left_out(cells: Sequence[Cell]) -> str:

@@ -16,9 +16,9 @@ from cppo_lib import render, store
 from cppo_lib.attempt_tables import enough_tuples
 from cppo_lib.bootstrap import Difference, bootstrap_interval
 from cppo_lib.cells import Cell
-from cppo_lib.comparisons import ALPHA, TARGET, best_difference, difference, draws
+from cppo_lib.comparisons import ALPHA, TARGET, best_difference, detectable, difference, draws
 from cppo_lib.decomposition import TERMS, decomposition
-from cppo_lib.main_table import seeds_caveat
+from cppo_lib.main_table import seeds_caveat, span
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
 from cppo_lib.stats import pass_at_k
@@ -76,11 +76,12 @@ def _claims(results: Results) -> Iterator[str]:
     if results.ceilings is not None:
         ceiling, top = (float(results.ceilings[name]) for name in ("independent", "coordinated"))
         verdict = "**Holds**" if mean.low > ceiling else "**Open**" if mean.high > ceiling else "**Does not hold**"
+        above = (mean.estimate - ceiling) / (top - ceiling)
+        way = f"{above:.0%} of the way from there to" if above > 0 else f"{ceiling - mean.estimate:.3f} below that;"
         yield (
             f"*Joint exploration reaches what no independent sampler can.* {verdict}: {score} of CPPO is "
-            f"{_interval(mean.estimate, mean.low, mean.high)}, and no i.i.d. sampler can pass {ceiling:.3f}. It has "
-            f"{(mean.estimate - ceiling) / (top - ceiling):.0%} of the way from there to the coordinated ceiling, "
-            f"{top:.3f}."
+            f"{_interval(mean.estimate, mean.low, mean.high)}, and no i.i.d. sampler can pass {ceiling:.3f}. CPPO is "
+            f"{way} the coordinated ceiling{'' if above > 0 else ' is'} {top:.3f}."
         )
     others = [method for method in results.methods if method != TARGET]
     gaps = {method: difference(results, TARGET, method) for method in others}
@@ -154,7 +155,7 @@ def _choices(results: Results) -> Iterator[str]:
         yield (
             f"*{name[0].upper()}{name[1:]}.* {verdict}: "
             + "; ".join(_ablation(results, arm, gaps[arm], adjusted[arm]) for arm in here)
-            + f". A difference of {max(gaps[arm].detectable() for arm in here):.3f} would be found with 80 % power."
+            + f". Found with 80 % power: differences of {span([detectable(gaps[arm]) for arm in here])}."
         )
     sweep = [arm for arm in results.sizes if arm in SWEEP]
     if sweep:

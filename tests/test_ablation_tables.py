@@ -113,5 +113,6 @@ def test_the_reading_of_bad_results_says_so(runs: Path) -> None:
     write_records(runs, simulate("grpo", problems=36).assign(method="cppo"), policy="arm:cppo")
     text = reading.reading(load_results(params()))
     assert "no independent sampler can.* **Does not hold**" in text
+    assert "below that; the coordinated ceiling is 0.880" in text
     assert "*CPPO beats pass@K-oriented RL at the same budget.* **Does not hold**" in text
     assert "These records hold no arm that changes one of CPPO's choices" in text

@@ -129,6 +129,18 @@ def test_marks_say_raw_adjusted_and_disagreement() -> None:
     assert mark(paired_difference(a, a, resamples=200), 1.0) == ""
 
 
+def test_scores_that_never_differ_have_no_detectable_effect(runs: Path) -> None:
+    """GRPO's records are PKPO's: no resample has a difference, which is no proof that none could be missed."""
+    write_base(runs)
+    for method in ("pkpo", "grpo"):
+        write_records(runs, simulate("pkpo", problems=6).assign(method=method))
+    cells = load_cells(load_results(params()))
+    comparisons = tables.compare(cells)
+    assert "differences of –," in tables.main_table(cells, comparisons).caption
+    table = tables.comparison_table(cells, comparisons)
+    assert table is not None and list(table.shown["found with 80 % power"]) == ["–"]
+
+
 # --- the result card ----------------------------------------------------------------------------
 
 
