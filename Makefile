@@ -33,7 +33,7 @@ VLLM_STAMP := .venv-vllm/.installed
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup setup-vllm test-vllm reproduce why fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
+.PHONY: setup setup-vllm test-vllm reproduce why trace fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
@@ -54,6 +54,10 @@ reproduce: $(STAMP)  ## run what is out of date in PROFILE; tables and figures l
 
 why: $(STAMP)  ## say what make reproduce would run, and why
 	@$(SERIES) why $(PLAN)
+
+trace: $(STAMP)  ## where a number comes from: make trace ITEM=T1 (a table or figure of PROFILE; METHOD=cppo: its part)
+	@$(BIN)/python -m cppo_lib.trace $(or $(ITEM),$(error say which table or figure, such as ITEM=T1)) \
+		--profile $(PROFILE) $(if $(METHOD),--method $(METHOD))
 
 fetch-data: $(STAMP)  ## download and check the benchmark data that PROFILE needs (resumes)
 	@$(BIN)/python -m cppo_lib.fetch --profile $(PROFILE)

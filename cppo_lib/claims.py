@@ -18,9 +18,9 @@ from pathlib import Path
 
 from cppo_lib import render, store
 from cppo_lib.bootstrap import Difference, Interval, bootstrap_interval
+from cppo_lib.comparisons import difference, draws
 from cppo_lib.errors import CPPOError
 from cppo_lib.results import Results, label
-from cppo_lib.tables import difference, draws
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CLAIMS = "claims.md"

@@ -54,6 +54,9 @@ Engine = Literal["hf", "vllm"]
 Procedure = Literal["direct", "plan_then_solve", "tuple"]
 PromptStyle = Literal["brief", "instruct"]
 Split = Literal["train", "dev", "valid", "test"]
+CellName = Annotated[
+    str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})
+]
 PolicyName = Annotated[str, Field(min_length=1)]
 
 
@@ -245,11 +248,31 @@ class Report(Params):
         "profile's own runs/<profile>/figures"
     )
 
+    @property
+    def cells(self) -> tuple[tuple[str, str, str], ...]:
+        """Whose records are read: (profile, benchmark, split), the run's own first."""
+        return ((self.profile, self.benchmark, self.split),)
+
 
 class PaperTables(Report):
     """05_paper_tables: every table, from per-attempt records."""
 
     notebook = "05_paper_tables"
+
+    further_cells: list[CellName] = Field(
+        description="other cells of the main table and of the comparison with the published figures, each "
+        "`<benchmark>.<split>` of this profile or `<profile>/<benchmark>.<split>` of another one; []: none"
+    )
+
+    @property
+    def cells(self) -> tuple[tuple[str, str, str], ...]:
+        """Whose records are read: (profile, benchmark, split), the run's own first."""
+        further = []
+        for text in self.further_cells:
+            profile, _, rest = text.rpartition("/")
+            benchmark, _, split = rest.partition(".")
+            further.append((profile or self.profile, benchmark, split))
+        return tuple(dict.fromkeys([*super().cells, *further]))
 
 
 class Figures(Report):

@@ -15,8 +15,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from cppo_lib.results import Results, label
+from cppo_lib.results import LABELS, Results, label
 
 COLUMN, PAGE = 4.6, 7.2  # widths in inches
 DPI = 130
@@ -54,7 +55,15 @@ LOOKS = {
     "pkpo": Look("#3a78b5", "o", (0, (4, 1))),
     "cppo": Look("#7b1e3a", "*", "solid"),
 }
-OTHER = Look("#444444", "X", (0, (1, 3)))
+OTHERS = (
+    Look("#444444", "X", (0, (1, 3))),
+    Look("#c49a6c", "<", (0, (3, 2))),
+    Look("#8fa8c8", ">", (0, (6, 2))),
+    Look("#556b2f", "p", (0, (3, 1, 1, 1, 1, 1))),
+    Look("#b07aa1", "d", (0, (1, 1))),
+    Look("#d9d9d9", "8", (0, (2, 2))),
+)
+"""For methods beyond those above, in turn."""
 CEILINGS = {
     "independent": ("independent ceiling", (0, (4, 2))),
     "coordinated": ("coordinated ceiling", (0, (1, 1))),
@@ -72,8 +81,11 @@ VERDICT_STYLE = {  # grey level and hatch
 
 
 def look(method: str) -> Look:
-    """The look of a method; methods outside the paper share one."""
-    return LOOKS.get(method, OTHER)
+    """The look of a method; methods without one of their own take turns."""
+    if method in LOOKS:
+        return LOOKS[method]
+    names = [name for name in LABELS if name not in LOOKS]
+    return OTHERS[(names.index(method) if method in names else 0) % len(OTHERS)]
 
 
 @contextmanager
@@ -94,12 +106,23 @@ def canvas(
         plt.close(figure)
 
 
-def big(axes: Axes, x: float, y: float, method: str) -> None:
+def line(axes: Axes, x: ArrayLike, y: ArrayLike, method: str) -> None:
+    """A method's line with its markers, and its entry for the legend."""
+    style = look(method)
+    axes.plot(x, y, style.marker, ls=style.line, color=style.color, ms=6, label=label(method))
+
+
+def seed_points(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:
+    """A small point for each seed."""
+    axes.plot(x, y, ".", color="k", ms=3.5, mew=0, zorder=4, ls="none")
+
+
+def big(axes: Axes, x: float, y: float, method: str, *, labelled: bool = True) -> None:
     """The large marker of a method, with its entry for the legend."""
     style = look(method)
     size = 13 if style.marker == "*" else 8.5
     axes.plot(x, y, style.marker, color=style.color, mec="k", mew=0.8, ms=size, zorder=3,
-              ls="none", label=label(method))  # fmt: skip
+              ls="none", label=label(method) if labelled else None)  # fmt: skip
 
 
 def method_axis(axes: Axes, methods: Sequence[str], *, named: bool = True) -> None:

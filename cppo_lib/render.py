@@ -1,7 +1,8 @@
 """Tables as files, numbers as text, and where a table or figure comes from.
 
-A table becomes `<name>.csv` (numbers in full), `.md` and `.tex` (rounded for reading), and `.json`:
-sources with their SHA-256, parameters, seeds, command and caption.
+A table becomes `<name>.csv` (numbers in full), `.md` and `.tex` (rounded for reading), and `.json`: sources with their
+SHA-256, the runs behind them with parameter file, seed and commit, parameters, seeds, command and caption.
+`cppo_lib.trace` follows the chain from there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cppo_lib import store
+from cppo_lib import origins, store
 from cppo_lib.results import Results
 
 _LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
@@ -55,10 +56,15 @@ class Table:
         return f"{self.title}. {self.caption}"
 
 
-def write_table(table: Table, folder: Path, results: Results) -> list[Path]:
-    """Write `<name>.csv`, `.md`, `.tex` and `.json`; returns their paths."""
+def write_table(table: Table, folder: Path, results: Results, *others: Results) -> list[Path]:
+    """Write `<name>.csv`, `.md`, `.tex` and `.json`; returns their paths.
+
+    Args:
+        results: what the table is made of, its notebook's own records first.
+        others: further records, of other benchmarks or profiles.
+    """
     path, text = folder / table.name, f"{table.markdown()}\n\n{table.full_caption}\n"
-    record = sidecar(table.name, table.full_caption, results)
+    record = sidecar(table.name, table.full_caption, results, *others)
     return [
         store.write_text(path.with_suffix(".csv"), table.numbers.to_csv(index=False)),
         store.write_text(path.with_suffix(".md"), text),
@@ -67,9 +73,10 @@ def write_table(table: Table, folder: Path, results: Results) -> list[Path]:
     ]
 
 
-def sidecar(name: str, caption: str, results: Results) -> dict[str, Any]:
+def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict[str, Any]:
     """Where a table or figure comes from, as JSON values."""
-    origin = store.provenance(results.params, results.sources)
+    sources = dict.fromkeys(path for each in (results, *others) for path in each.sources)
+    origin = store.provenance(results.params, sources)
     return {
         "name": name,
         "caption": caption,
@@ -79,12 +86,33 @@ def sidecar(name: str, caption: str, results: Results) -> dict[str, Any]:
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
         "parameters": origin["params"],
         "params_sha256": origin["params_sha256"],
+        "parameter_file": _file_of(origins.parameter_file(results.params.notebook, origin["params"])),
         "seeds": sorted(int(seed) for seed in results.attempts["seed"].unique()),
+        "runs": [run for path in sources if (run := _run_of(path)) is not None],
         "sources": origin["inputs"],
         "commit": origin["commit"],
         "dirty": origin["dirty"],
         "packages": origin["packages"],
     }
+
+
+def _run_of(path: Path) -> dict[str, Any] | None:
+    """The run that wrote a source, for the sidecar."""
+    origin = origins.origin_of(path)
+    if origin is None:
+        return None
+    return {
+        "run_id": origin.run_id,
+        "parameter_file": _file_of(origin.file),
+        "seed": origin.params.get("seed"),
+        "commit": origin.commit,
+        "dirty": origin.dirty,
+        "wrote": store.show(path),
+    }
+
+
+def _file_of(file: origins.ParameterFile | None) -> str | None:
+    return None if file is None else store.show(file.path)
 
 
 # --- numbers as text ----------------------------------------------------------------------------

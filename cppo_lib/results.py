@@ -8,6 +8,7 @@ A method has records of one seed (nothing was trained) or of all; of some is an 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,65 @@ import pandas as pd
 
 from cppo_lib import paths, store
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.errors import MissingArtefactError
+from cppo_lib.bootstrap import Difference
+from cppo_lib.errors import MissingArtefactError, ParameterError
+from cppo_lib.origins import base_model
 from cppo_lib.parameters import Report
 from cppo_lib.stats import Scores, check_attempts, score_table
 
 LABELS = {
     "direct": "Direct sampling",
     "direct_tuned": "Direct, tuned temperature",
+    "divsampling": "DivSampling",
+    "ifg": "IFG",
+    "verbalized": "Verbalized sampling",
     "plan_then_solve": "Plan-then-solve (i.i.d.)",
+    "sequential": "Sequential planner",
+    "plansearch": "PlanSearch",
+    "plansearch_lite": "PlanSearch, equal tokens",
     "untrained": "Untrained pipeline",
     "sft": "Planner-only SFT",
     "grpo": "GRPO",
+    "dr_grpo": "Dr. GRPO",
+    "grpo_entropy": "GRPO, entropy bonus",
+    "unlikeliness": "Unlikeliness",
+    "nsr": "NSR",
+    "w_reinforce": "W-REINFORCE",
+    "pass_at_k": "Pass@k Training",
+    "pkpo_loo": "PKPO, loo",
+    "pkpo_annealed": "PKPO, annealed k",
     "pkpo": "PKPO",
     "cppo": "CPPO",
+    "reward_sum": "Reward J + R_out",
+    "reward_outcome": "Reward R_out",
+    "reward_gate": "Reward J",
+    "tests_fraction": "R_out: share of tests",
+    "credit_own": "Credit: own",
+    "credit_tuple": "Credit: tuple",
+    "credit_marginal": "Credit: marginal",
+    "credit_frozen": "Credit: frozen solver",
+    "group_problem": "Group: problem",
+    "group_slot": "Group: slot",
+    "group_tuple": "Group: tuple",
+    "weights_planner": "Weights: planner",
+    "weights_solver": "Weights: solver",
+    "slot_only": "Slot number for a plan",
+    "two_adapters": "Two adapters",
+    "k1": "K = 1",
+    "k2": "K = 2",
+    "k8": "K = 8",
 }
-BASELINES = ("pkpo", "direct")  # what the others are compared with: the first that was evaluated
+HEADLINE = ("cppo", "pkpo", "grpo", "sft", "direct", "plan_then_solve")
+MOST_LINES = 8
+BASELINES = ("pkpo", "direct", "cppo")
+"""What the others are compared with, fixed before any record is read: the first that was evaluated."""
+REWARD = ("reward_sum", "reward_outcome", "reward_gate", "tests_fraction")
+CREDIT = ("credit_own", "credit_tuple", "credit_marginal", "credit_frozen")
+GROUPING = ("group_problem", "group_slot", "group_tuple")
+SHARING = ("weights_planner", "weights_solver", "slot_only", "two_adapters")
+SWEEP = ("k1", "k2", "k8")
+ABLATIONS = (*REWARD, *CREDIT, *GROUPING, *SHARING, *SWEEP)
+"""Methods that are CPPO with one choice changed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +90,7 @@ class Results:
         ceilings: pass@K in closed form (`direct`, `independent`, `coordinated`); None where the
             benchmark's optimum is unknown.
         sources: the files that were read.
+        models: the base model that each method's policy was made from; `scratch`: the tiny one.
         limit: only the first problems of the split were used, so many; 0: all of it.
     """
 
@@ -53,27 +99,62 @@ class Results:
     metrics: pd.DataFrame
     ceilings: Mapping[str, Any] | None
     sources: tuple[Path, ...]
+    models: Mapping[str, str]
     limit: int = 0
 
     @functools.cached_property
-    def methods(self) -> list[str]:
-        """The evaluated methods: those of the paper in its order, then others by name."""
-        return _ordered(self.attempts["method"].unique())
+    def sizes(self) -> dict[str, int]:
+        """K of every evaluated method: those of the paper in its order, then others by name.
 
-    @functools.cached_property
-    def arms(self) -> list[str]:
-        """The trained arms, in the same order; empty where nothing was trained."""
-        return _ordered(self.metrics["arm"].unique()) if len(self.metrics) else []
+        Raises:
+            ParameterError: the records of a method do not fit (`stats.check_attempts`).
+        """
+        return {method: check_attempts(self.of(method)) for method in _ordered(self.attempts["method"].unique())}
 
     @functools.cached_property
     def k(self) -> int:
-        """Attempts per tuple. Raises ParameterError when the records of a method do not fit."""
-        return max(check_attempts(self.of(method)) for method in self.methods)
+        """Attempts per tuple: CPPO's, else that of most methods.
+
+        Raises:
+            ParameterError: only ablations were evaluated.
+        """
+        counts = Counter(size for method, size in self.sizes.items() if method not in ABLATIONS)
+        if not counts:
+            raise ParameterError(f"{', '.join(self.sizes)} are ablations of CPPO: evaluate method cppo too")
+        return self.sizes.get("cppo", max(counts, key=lambda k: (counts[k], k)))
+
+    @functools.cached_property
+    def methods(self) -> list[str]:
+        """The methods that are evaluated at `k`, in order; ablations have tables of their own."""
+        return [method for method, size in self.sizes.items() if size == self.k and method not in ABLATIONS]
+
+    @functools.cached_property
+    def ablations(self) -> list[str]:
+        """The ablations that are evaluated at `k`, in order."""
+        return [method for method, size in self.sizes.items() if size == self.k and method in ABLATIONS]
+
+    @property
+    def focus(self) -> list[str]:
+        """The methods that a figure with a line for each can show: all, or the best known of them."""
+        first = [*(method for method in HEADLINE if method in self.methods), *self.methods]
+        chosen = list(dict.fromkeys(first))[:MOST_LINES]
+        return [method for method in self.methods if method in chosen]
+
+    @functools.cached_property
+    def arms(self) -> list[str]:
+        """The trained arms but ablations, in the same order; empty where nothing was trained."""
+        names = set(self.metrics["arm"]) if len(self.metrics) else set()
+        return _ordered(names - set(ABLATIONS))
 
     @functools.cached_property
     def scores(self) -> dict[str, Scores]:
-        """pass@K of each method: a table of seeds x problems that says what it estimates."""
-        return {method: score_table(self.of(method), k=self.k) for method in self.methods}
+        """pass@K of each method and ablation: a table of seeds x problems that says what it estimates."""
+        return {method: score_table(self.of(method), k=self.k) for method in (*self.methods, *self.ablations)}
+
+    @functools.cached_property
+    def compared(self) -> dict[tuple[str, str], Difference]:
+        """Paired differences that were computed, by pair of methods; `comparisons.difference` fills it."""
+        return {}
 
     @property
     def baseline(self) -> str | None:
@@ -84,19 +165,20 @@ class Results:
         """The records of one method."""
         return self.attempts[self.attempts["method"] == method]
 
-    def ceilings_by_k(self) -> dict[int, Mapping[str, Any]]:
-        """The closed forms for k = 1..K; empty where the optimum is unknown."""
+    def ceilings_by_k(self, most: int | None = None) -> dict[int, Mapping[str, Any]]:
+        """The closed forms for k = 1..most, by default K; empty where the optimum is unknown."""
         if self.ceilings is None:
             return {}
-        return {k: crossroads.ceilings(k) for k in range(1, self.k + 1)}
+        return {k: crossroads.ceilings(k) for k in range(1, (most or self.k) + 1)}
 
     def setting(self) -> str:
         """The sizes behind every number, in words, for captions."""
-        tuples = self.attempts.groupby(["method", "problem_id", "seed"])["tuple_index"].nunique()
+        shown = self.attempts[self.attempts["method"].isin(self.methods)]
+        tuples = shown.groupby(["method", "problem_id", "seed"])["tuple_index"].nunique()
         few, many = int(tuples.min()), int(tuples.max())
         blocks = str(many) if few == many else f"{few} to {many}"
-        problems = self.attempts["problem_id"].nunique()
-        seeds = ", ".join(str(seed) for seed in sorted(self.attempts["seed"].unique()))
+        problems = shown["problem_id"].nunique()
+        seeds = ", ".join(str(seed) for seed in sorted(shown["seed"].unique()))
         partial = f"PARTIAL, the first {self.limit} problems only: " if self.limit else ""
         return (
             f"{partial}{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): "
@@ -138,7 +220,8 @@ def load_results(params: Report) -> Results:
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
         ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
         sources.append(path)
-    return Results(params, attempts, metrics, ceilings, tuple(sources), _limit(params, records))
+    models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
+    return Results(params, attempts, metrics, ceilings, tuple(sources), models, _limit(params, records))
 
 
 def _limit(params: Report, records: list[Path]) -> int:

@@ -36,6 +36,8 @@ def draw_methods(method: str, rng: np.random.Generator, k: int) -> list[int]:
     """The methods that one block of K attempts uses."""
     if method in INDEPENDENT:
         return [int(m) for m in rng.choice(8, size=k, p=INDEPENDENT[method])]
+    if k == 8:
+        return [int(m) for m in rng.permutation(8)]
     weights = np.where(np.arange(8) < k, COORDINATED[method] / k, (1 - COORDINATED[method]) / (8 - k))
     return [int(m) for m in rng.choice(8, size=k, replace=False, p=weights)]
 
@@ -108,8 +110,8 @@ def hand_made(passed: list[list[list[int]]], *, coordinated: bool, seed: int = 0
 def metrics_rows(arm: str, *, seed: int = 0, steps: int = 30) -> list[dict[str, object]]:
     """Training metrics of one arm whose pass@K climbs from 0.45 to its own end, noisily."""
     rng = np.random.default_rng([seed, sum(arm.encode())])
-    end = {"grpo": 0.3, "pkpo": 0.6, "cppo": 0.85}[arm]
-    planned = arm == "cppo"
+    end = {"grpo": 0.3, "pkpo": 0.6}.get(arm, 0.85)
+    planned = arm not in ("grpo", "pkpo")
     rows: list[dict[str, object]] = []
     for step in range(1, steps + 1):
         done = 1 - np.exp(-3 * step / steps)
@@ -140,17 +142,42 @@ def metrics_rows(arm: str, *, seed: int = 0, steps: int = 30) -> list[dict[str, 
     return rows
 
 
+def write_records(
+    runs: Path, frame: pd.DataFrame, *, policy: str = "sft", limit: int = 0, profile: str = "test"
+) -> Path:
+    """The records of one method and seed with their origin, as 04_evaluation leaves them."""
+    first = frame.iloc[0]
+    params = {name: str(first[name]) for name in ("benchmark", "split", "method")}
+    seed = int(first["seed"])
+    params |= {"profile": profile, "seed": seed, "policy": policy, "limit": limit}
+    name = f"{first['benchmark']}.{first['split']}.{first['method']}.s{seed}.parquet"
+    path = store.write_parquet(runs / profile / "04_evaluation" / name, frame)
+    store.write_meta(path, params)
+    return path
+
+
+def write_arm(runs: Path, arm: str, seed: int, **changes: object) -> None:
+    """Metrics and summary of a trained arm; `changes` are parameters in which it differs from CPPO."""
+    folder = runs / "test" / "03_rl_training" / f"{arm}.s{seed}"
+    store.append_jsonl(folder / "metrics.jsonl", metrics_rows(arm, seed=seed))
+    params = {"profile": "test", "arm": arm, "seed": seed, "policy": "sft", "credit": "followed", "reward": "product"}
+    store.write_summary(folder, params | changes, values={}, artefacts=[folder / "metrics.jsonl"])
+
+
+def write_base(runs: Path, *, model: str = "scratch") -> None:
+    """The ceilings of crossroads and the summary of 02_planner_sft."""
+    profile = runs / "test"
+    store.write_json(profile / "01_data_prep" / "crossroads" / "ceilings.json", crossroads.ceilings(4))
+    params = {"profile": "test", "base_model": model}
+    store.write_summary(profile / "02_planner_sft", params, values={}, artefacts=[])
+
+
 def write_runs(runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4) -> None:
     """The artefacts of a whole profile `test`, as the notebooks before the tables leave them."""
-    profile = runs / "test"
-    ceilings = profile / "01_data_prep" / "crossroads" / "ceilings.json"
-    store.write_json(ceilings, crossroads.ceilings(4))
+    write_base(runs)
     for seed in seeds:
-        for method in METHODS:
-            path = profile / "04_evaluation" / f"crossroads.test.{method}.s{seed}.parquet"
-            frame = simulate(method, seed=seed, problems=problems, tuples=tuples)
-            store.write_parquet(path, frame)
-            store.write_json(path.with_name(path.name + ".meta.json"), {"params": {"limit": 0}})
         for arm in ("grpo", "pkpo", "cppo"):
-            metrics = profile / "03_rl_training" / f"{arm}.s{seed}" / "metrics.jsonl"
-            store.append_jsonl(metrics, metrics_rows(arm, seed=seed))
+            write_arm(runs, arm, seed)
+        for method in METHODS:
+            policy = {"direct": "base", "plan_then_solve": "sft", "sft": "sft"}.get(method, f"arm:{method}")
+            write_records(runs, simulate(method, seed=seed, problems=problems, tuples=tuples), policy=policy)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from attempt_frames import METHODS, ranked_method, simulate, write_runs
+from attempt_frames import METHODS, ranked_method, simulate, write_records, write_runs
 
-from cppo_lib import claims, plots, render, store, tables
+from cppo_lib import claims, plots, reading, render, tables
 from cppo_lib.benchmarks import crossroads
+from cppo_lib.cells import load_cells
 from cppo_lib.diversity import method_coverage
 from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.parameters import PaperTables
 from cppo_lib.results import Results, load_results
 from cppo_lib.stats import KEY, pass_at_k
 
+ATTEMPT_TABLES = ["T6_budget", "T7_diversity", "T7_repetition", "T7_decomposition", "S1_verdicts"]
+
 
 def params(**changes: object) -> PaperTables:
     values = {"profile": "test", "benchmark": "crossroads", "split": "test", "seeds": 1}
-    values |= {"resamples": 200, "figures_dir": "", "seed": 0}
+    values |= {"resamples": 200, "figures_dir": "", "seed": 0, "further_cells": []}
     return PaperTables(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def main_table(results: Results) -> render.Table:
+    cells = load_cells(results)
+    return tables.main_table(cells, tables.compare(cells))
+
+
+def every_table(results: Results) -> list[render.Table]:
+    groups = (tables.main_tables, tables.ablation_tables, tables.attempt_tables)
+    return [table for group in groups for table in group(results)]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +69,7 @@ def test_only_the_seeds_asked_for_are_read(two_seeds: Results) -> None:
 def test_results_of_a_first_look_are_marked_as_partial(runs: Path, two_seeds: Results) -> None:
     assert "PARTIAL" not in two_seeds.setting()
     write_runs(runs, problems=4)
-    meta = runs / "test" / "04_evaluation" / "crossroads.test.cppo.s0.parquet.meta.json"
-    store.write_json(meta, {"params": {"limit": 4}})
+    write_records(runs, simulate("cppo", problems=4), policy="arm:cppo", limit=4)
     results = load_results(params())
     assert results.setting().startswith("PARTIAL, the first 4 problems only: crossroads")
     assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
@@ -65,7 +78,7 @@ def test_results_of_a_first_look_are_marked_as_partial(runs: Path, two_seeds: Re
 def test_a_method_that_nothing_trained_may_have_one_seed(runs: Path) -> None:
     write_runs(runs, seeds=(0, 1), problems=4)
     (runs / "test" / "04_evaluation" / "crossroads.test.direct.s1.parquet").unlink()
-    numbers = tables.main_table(load_results(params(seeds=2))).numbers.set_index("method")
+    numbers = main_table(load_results(params(seeds=2))).numbers.set_index("method")
     assert numbers.loc["direct", "seeds"] == 1 and numbers.loc["cppo", "seeds"] == 2
     assert pd.notna(numbers.loc["direct", "difference_low"])
 
@@ -83,30 +96,32 @@ def test_missing_inputs_name_their_notebook(runs: Path) -> None:
 
 def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) -> None:
     """Two untrained methods on humaneval: tables, the headline and the claims still work."""
-    folder = runs / "test" / "04_evaluation"
     for method in ("direct", "plan_then_solve"):
-        frame = simulate(method, problems=6).assign(benchmark="humaneval", program_method=None)
-        path = store.write_parquet(folder / f"humaneval.test.{method}.s0.parquet", frame)
-        store.write_json(path.with_name(path.name + ".meta.json"), {"params": {"limit": 0}})
+        frame = simulate(method, problems=6).assign(benchmark="humaneval", program_method=None, group="")
+        write_records(runs, frame, policy="Qwen/Qwen2.5-Coder-0.5B-Instruct")
     results = load_results(params(benchmark="humaneval"))
-    main = tables.main_table(results)
+    main = main_table(results)
     assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]
     assert "minus Direct sampling" in main.shown
-    for table in tables.all_tables(results):
+    written = every_table(results)
+    assert [table.name for table in written] == ["T1_main", "S3_comparisons", *ATTEMPT_TABLES]
+    for table in written:
         assert len(render.write_table(table, tmp_path, results)) == 4
+    drawn = ["fig1_headline", "fig3_pass_at_k", "fig4_diversity", "fig5_terms", "fig6_verdicts"]
+    assert plots.possible(results) == drawn
     assert len(plots.write_figure("fig3_pass_at_k", tmp_path, results)) == 3
-    assert claims.claims(results) == []
+    assert claims.claims(results) == [] and "CPPO is not among the methods" in reading.reading(results)
     with pytest.raises(ParameterError, match="crossroads only"):
         tables.coverage_table(results)
     with pytest.raises(MissingArtefactError, match=r"03_rl_training\.ipynb"):
-        plots.fig2_training(results)
+        plots.FIGURES["fig2_training"].draw(results)
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
 def test_main_table_holds_the_scores_of_the_records(two_seeds: Results) -> None:
-    table = tables.main_table(two_seeds)
+    table = main_table(two_seeds)
     rows = table.numbers.set_index("method")
     for method in METHODS:
         assert rows.loc[method, "pass@4"] == pytest.approx(pass_at_k(two_seeds.of(method)))
@@ -133,20 +148,23 @@ def test_budget_table_counts_what_a_problem_costs(two_seeds: Results) -> None:
 
 
 def test_diversity_table_decomposes_the_score(two_seeds: Results) -> None:
-    rows = tables.diversity_table(two_seeds).numbers.set_index("method")
+    breadth, repetition, rows = (table.numbers.set_index("method") for table in tables.diversity_tables(two_seeds))
     for method in METHODS:
         total = rows.loc[method, ["skill", "heterogeneity", "correlation"]].sum()
         assert total == pytest.approx(pass_at_k(two_seeds.of(method)))
-    assert rows.loc["cppo", "distinct_methods"] > rows.loc["pkpo", "distinct_methods"]
-    assert pd.isna(rows.loc["direct", "duplicate_rate"])
+        assert rows.loc[method, "skill_low"] <= rows.loc[method, "skill"] <= rows.loc[method, "skill_high"]
+    assert breadth.loc["cppo", "distinct_methods"] > breadth.loc["pkpo", "distinct_methods"]
+    assert breadth.loc["cppo", "distinct_methods"] > breadth.loc["cppo", "da_methods"]
+    assert breadth.loc["grpo", "ast_distance"] < breadth.loc["pkpo", "ast_distance"]
+    assert pd.isna(repetition.loc["direct", "duplicate_rate"]) and repetition.loc["grpo", "same_idea_rate"] > 0.8
 
 
 def test_diversity_table_leaves_out_what_few_tuples_cannot_tell(runs: Path) -> None:
     write_runs(runs, problems=3, tuples=2)
-    table = tables.diversity_table(load_results(params()))
-    row = table.shown.set_index("Method").loc["CPPO"]
-    assert row["skill"] == "–" and row["methods"] != "–"
-    texts = [text.get_text() for text in plots.fig5_terms(load_results(params())).axes[0].texts]
+    breadth, _, parts = tables.diversity_tables(load_results(params()))
+    assert parts.shown.set_index("Method").loc["CPPO", "skill"] == "–"
+    assert breadth.shown.set_index("Method").loc["CPPO", "methods"] != "–"
+    texts = [text.get_text() for text in plots.FIGURES["fig5_terms"].draw(load_results(params())).axes[0].texts]
     assert texts == ["needs 4 tuples"] * 2  # of SFT and CPPO
 
 
@@ -172,7 +190,7 @@ def test_coverage_table_counts_tuples_that_try_a_method(two_seeds: Results) -> N
 
 
 def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) -> None:
-    for table in tables.all_tables(two_seeds):
+    for table in every_table(two_seeds):
         paths = render.write_table(table, tmp_path, two_seeds)
         assert [path.suffix for path in paths] == [".csv", ".md", ".tex", ".json"]
     numbers = pd.read_csv(tmp_path / "T1_main.csv").set_index("method")
@@ -187,9 +205,9 @@ def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) ->
 
 
 def test_tables_depend_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:
-    table = tables.main_table(two_seeds)
+    table = main_table(two_seeds)
     first = [p.read_bytes() for p in render.write_table(table, tmp_path, two_seeds)]
-    again = tables.main_table(load_results(params(seeds=2)))
+    again = main_table(load_results(params(seeds=2)))
     assert [p.read_bytes() for p in render.write_table(again, tmp_path, two_seeds)] == first
 
 
@@ -208,13 +226,7 @@ def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
     """GRPO's records under CPPO's name: below the ceiling, below PKPO."""
     others = two_seeds.attempts[two_seeds.attempts["method"] != "cppo"]
     renamed = two_seeds.of("grpo").assign(method="cppo")
-    worse = Results(
-        two_seeds.params,
-        pd.concat([others, renamed], ignore_index=True),
-        two_seeds.metrics,
-        two_seeds.ceilings,
-        two_seeds.sources,
-    )
+    worse = dataclasses.replace(two_seeds, attempts=pd.concat([others, renamed], ignore_index=True))
     found = {claim.text: claim.holds for claim in claims.claims(worse)}
     assert not found["CPPO is above the independent ceiling"]
     assert not found["CPPO reaches 85% of the coordinated ceiling"]
@@ -228,7 +240,7 @@ def test_readme_block_replaces_what_is_between_the_markers(two_seeds: Results, t
     with pytest.raises(MissingArtefactError, match=r"06_figures\.ipynb"):
         claims.readme_block(folder, readme=readme)
     plots.write_figure("fig1_headline", folder, two_seeds)
-    render.write_table(tables.main_table(two_seeds), folder, two_seeds)
+    render.write_table(main_table(two_seeds), folder, two_seeds)
     claims.write_claims(claims.claims(two_seeds), folder)
     block = claims.readme_block(folder, readme=readme)
     assert claims.update_readme(readme, block)
@@ -245,7 +257,7 @@ def test_readme_block_replaces_what_is_between_the_markers(two_seeds: Results, t
 # --- figures ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(plots.FIGURES))
+@pytest.mark.parametrize("name", sorted(set(plots.FIGURES) - {"fig10_ablations"}))
 def test_figures_are_written_in_three_forms(name: str, two_seeds: Results, tmp_path: Path) -> None:
     png, pdf, record = (p.read_bytes() for p in plots.write_figure(name, tmp_path, two_seeds))
     assert png[1:4] == b"PNG" and pdf.startswith(b"%PDF") and len(png) < 150_000
@@ -261,7 +273,7 @@ def test_a_figure_depends_on_the_records_alone(two_seeds: Results, tmp_path: Pat
 
 
 def test_headline_draws_the_numbers_of_the_table(two_seeds: Results) -> None:
-    axes = plots.fig1_headline(two_seeds).axes[0]
+    axes = plots.FIGURES["fig1_headline"].draw(two_seeds).axes[0]
     shown = [text.get_text() for text in axes.texts]
     assert f"{pass_at_k(two_seeds.of('cppo')):.2f}" in shown
     assert "coordinated\nceiling 0.88" in shown
@@ -271,6 +283,46 @@ def test_headline_draws_the_numbers_of_the_table(two_seeds: Results) -> None:
 
 def test_training_curves_leave_out_what_an_arm_has_not(two_seeds: Results) -> None:
     """Direct arms have no gate: two thin lines and a thick one per arm that has the metric."""
-    outcome, gate = plots.fig2_training(two_seeds).axes[:2]
+    outcome, gate = plots.FIGURES["fig2_training"].draw(two_seeds).axes[:2]
     assert len(outcome.lines) == 3 * 3 + 2  # and both ceilings
     assert len(gate.lines) == 3
+
+
+def titles(name: str, results: Results) -> list[str]:
+    """The panels that are drawn, by title."""
+    shown = plots.FIGURES[name].draw(results).axes
+    return [axes.get_title(loc="left") for axes in shown if axes.get_title(loc="left")]
+
+
+def test_panels_of_metrics_that_were_not_recorded_are_left_out(two_seeds: Results) -> None:
+    """Older runs have no entropies, no independent check of the gate and no count of public-only programs."""
+    assert len(titles("fig2_training", two_seeds)) == 6 and len(titles("fig9_gaming", two_seeds)) == 3
+    newer = two_seeds.metrics.assign(planner_entropy=1.0, solver_entropy=2.0, distinct_methods=0.9, public_only=0.5)
+    results = dataclasses.replace(two_seeds, metrics=newer)
+    assert "planner: entropy, nats" in titles("fig2_training", results)
+    assert [title.split(",")[0] for title in titles("fig9_gaming", results)][1] == "$J$ (thin)"
+    assert "pass public tests only" in titles("fig9_gaming", results)
+
+
+def test_pass_at_k_goes_to_eight_for_independent_attempts_and_to_k_for_tuples(two_seeds: Results) -> None:
+    axes = plots.FIGURES["fig3_pass_at_k"].draw(two_seeds).axes[0]
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert list(drawn["PKPO"].get_xdata()) == list(range(1, 9))
+    assert list(drawn["CPPO"].get_xdata()) == [1, 2, 3, 4]
+    assert drawn["PKPO"].get_ydata()[7] == pytest.approx(pass_at_k(two_seeds.of("pkpo"), k=8))
+    assert drawn["coordinated ceiling"].get_ydata()[7] == pytest.approx(1)
+
+
+def test_groups_are_ordered_by_difficulty(two_seeds: Results) -> None:
+    axes = plots.FIGURES["fig8_groups"].draw(two_seeds).axes[0]
+    names = [tick.get_text().split(" (")[0] for tick in axes.get_yticklabels()]
+    groups = two_seeds.attempts.drop_duplicates("problem_id").set_index("problem_id")["group"]
+    means = pd.concat([s.mean(axis=0).groupby(groups).mean() for s in two_seeds.scores.values()], axis=1).mean(axis=1)
+    assert names == list(means.sort_values().index)
+
+
+def test_a_figure_shows_no_more_methods_than_can_be_told_apart(two_seeds: Results) -> None:
+    extra = [two_seeds.of("direct").assign(method=f"other{i}") for i in range(4)]
+    many = dataclasses.replace(two_seeds, attempts=pd.concat([two_seeds.attempts, *extra], ignore_index=True))
+    assert len(many.methods) == 10 and len(many.focus) == 8
+    assert set(METHODS) <= set(many.focus)
