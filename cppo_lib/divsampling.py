@@ -53,7 +53,7 @@ def ideas(task: Task) -> Steps:
     """One list of K ideas, each the hint of one prompt; the direct prompt for slots that it has no idea for."""
     request = (
         f"Think of {task.k} different ideas, each of which may help to solve it. Reply with a numbered list of exactly "
-        f"{task.k} lines, one short idea on each, in plain words and without code."
+        f"{task.k} lines and nothing else: on each line one idea in a few words, without code and explanations."
     )
     (plan,) = yield [task.style.ask(task.problem, request)]
     parsed = parse_tuple(plan, task.k)

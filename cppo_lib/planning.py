@@ -8,6 +8,7 @@ for larger models.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +21,9 @@ from cppo_lib.slots import Planned, Slot, Steps, Task
 
 TAIL = 0.1
 """Largest probability that `verbalized_tail` asks for, as in the paper."""
-_PROBABILITY = re.compile(
-    r"[\s,:;-]*[(\[]?(?:\b(?:p|probability)\s*[:=]?\s*)?(?P<number>\d*\.\d+|\d+(?=\s*%))\s*(?P<percent>%?)"
-    r"(?:\s*probability)?[)\]]?\.?$",
-    re.IGNORECASE,
+_OBJECT = re.compile(
+    r'"method"\s*:\s*(?P<method>"(?:[^"\\\n]|\\.)*")\s*(?:,\s*"probability"\s*:\s*(?P<probability>\d*\.?\d+))?'
 )
-"""A decimal number or a percentage at the end of an item; other numbers, such as in O(1), are part of the method."""
 
 
 # --- one list, or K plans -----------------------------------------------------------------------
@@ -81,28 +79,38 @@ def sequential(task: Task) -> Steps:
 
 
 def verbalized(task: Task, *, tail: bool) -> Steps:
-    """One list of K methods with their probabilities."""
-    chosen = f"where each has a probability below {TAIL:.2f}" if tail else "each with its probability"
-    source = "from the tail of the distribution" if tail else "from the full distribution"
+    """One list of K methods with their probabilities, as JSON: small models give a number in no other format."""
+    source = f"tail of the distribution (each less probable than {TAIL:.2f})" if tail else "full distribution"
     request = (
-        f"Name {task.k} different high-level methods to solve it, taken at random {source} of all methods, {chosen}. "
-        f"Reply with exactly {task.k} lines of this form and nothing else, without code and explanations.\n"
-        "1. method in a few words (probability)"
+        f"Name {task.k} different high-level methods to solve it, taken at random from the {source} of all, each "
+        f"with its probability. Reply with a JSON list of exactly {task.k} objects and nothing else. Each has the keys "
+        '"method", a short phrase of plain words, and "probability", a number between 0 and 1.'
     )
     (plan,) = yield [task.style.ask(task.problem, request)]
-    items = parse_tuple(plan, task.k)
-    read = [split_probability(item) for item in items.methods]
-    parsed = ParsedTuple(tuple(method for method, _ in read), items.complete)
-    return Planned(_padded(task, [task.follow(method, 0, chance) for method, chance in read]), parsed)
+    read = read_probabilities(plan)
+    parsed = ParsedTuple(tuple(method for method, _ in read[: task.k]), len(read) == task.k)
+    return Planned(_padded(task, [task.follow(method, 0, chance) for method, chance in read[: task.k]]), parsed)
 
 
-def split_probability(item: str) -> tuple[str, float | None]:
-    """The method of a list item, and the probability that it ends with (None without one, or with none in [0, 1])."""
-    found = _PROBABILITY.search(item)
-    if found is None or not item[: found.start()]:
-        return item, None
-    value = float(found["number"]) / (100 if found["percent"] else 1)
-    return (item[: found.start()].rstrip(), value) if value <= 1 else (item, None)
+def read_probabilities(plan: str) -> list[tuple[str, float | None]]:
+    """Methods and probabilities of the JSON objects in a plan, which may be cut off or have other words around it.
+
+    The probability is None where none in [0, 1] is given; objects without a method are left out.
+    """
+    found = []
+    for item in _OBJECT.finditer(plan):
+        method = _unquote(item["method"])
+        chance = float(item["probability"] or "nan")
+        if method:
+            found.append((method, chance if 0 <= chance <= 1 else None))
+    return found
+
+
+def _unquote(text: str) -> str:
+    try:
+        return str(json.loads(text, strict=False)).strip()
+    except json.JSONDecodeError:  # a backslash that JSON does not know
+        return text[1:-1].strip()
 
 
 # --- intent-factored generation -----------------------------------------------------------------

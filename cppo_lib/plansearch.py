@@ -43,7 +43,7 @@ class Tree:
 
 
 FULL = Tree(10, 3, "Describe in words, in at most five sentences and without code, how to solve it.")
-LITE = Tree(4, 0, "Describe in one short sentence, in words and without code, how to solve it.")
+LITE = Tree(4, 0, "Which algorithm or idea solves it? Reply with one short sentence in plain words, without code.")
 
 
 def search(task: Task, *, tree: Tree) -> Steps:
@@ -74,16 +74,17 @@ def subsets(observations: Iterable[str]) -> dict[frozenset[str], Leaf]:
 
 
 def _observe(number: int) -> str:
-    return (
-        f"Make {number} observations about it that are not obvious and would help to solve it. Reply with a numbered "
-        f"list of exactly {number} lines, one observation of a few words on each, without code."
-    )
+    return f"Make {number} observations about it that are not obvious and would help to solve it. {_lines(number)}"
 
 
 def _derive(number: int) -> str:
+    return f"Think of {number} new observations that follow from this and would help to solve it. {_lines(number)}"
+
+
+def _lines(number: int) -> str:
     return (
-        f"Think of {number} new observations that follow from this and would help to solve the problem. Reply with a "
-        f"numbered list of exactly {number} lines, one observation of a few words on each, without code."
+        f"Reply with a numbered list of exactly {number} lines and nothing else: on each line one observation in a few "
+        "words, without code and explanations."
     )
 
 

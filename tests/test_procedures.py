@@ -5,6 +5,7 @@ The policy is a script over rendered prompts; the chat template is a toy, so tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import count
 from typing import get_args
@@ -20,7 +21,7 @@ from cppo_lib.divsampling import INSTRUCTIONS, ROLES
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import build_tokenizer
 from cppo_lib.parameters import Evaluation
-from cppo_lib.planning import STEPS, split_probability
+from cppo_lib.planning import STEPS, read_probabilities
 from cppo_lib.plansearch import FULL, LITE, subsets
 from cppo_lib.problems import Problem, Test
 from cppo_lib.procedures import BRIEF, PROCEDURES, ProcedureName
@@ -99,7 +100,12 @@ def test_only_independent_draws_are_scored_as_such():
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.text(max_size=40) | st.sampled_from(["1. a\n2. b", "- x", "3. c (0.3)", "1. a"]), min_size=1))
+@given(
+    st.lists(
+        st.text(max_size=40) | st.sampled_from(["1. a\n2. b", "- x", '{"method": "c", "probability": 0.3}', "1. a"]),
+        min_size=1,
+    )
+)
 def test_any_planner_text_costs_k_programs(procedure, texts):
     number = count()
     members, script = run(procedure, lambda prompt: texts[next(number) % len(texts)], members=2, k=3)
@@ -188,40 +194,53 @@ def test_the_tiny_model_continues_its_own_list():
 # --- verbalized sampling ------------------------------------------------------------------------
 
 
+def objects(*items: tuple[str, float]) -> str:
+    return json.dumps([{"method": method, "probability": chance} for method, chance in items], indent=2)
+
+
 @pytest.mark.parametrize("procedure", ["verbalized", "verbalized_tail"])
 def test_verbalized_sampling_reads_methods_and_probabilities(procedure):
-    plan = "1. a heap (0.4)\n2. sorting - 5%\n3. **in O(1)**\n4. two loops [p = 0.05]"
+    plan = f"Sure:\n```json\n{objects(('a heap', 0.4), ('sorting', 0.05), ('in O(1)', 20), ('two loops', 1))}\n```"
     (member,), script = run(procedure, lambda prompt: plan)
     assert member.strategies == ("a heap", "sorting", "in O(1)", "two loops")
-    assert [slot.probability for slot in member.slots] == [0.4, 0.05, None, 0.05]
+    assert [slot.probability for slot in member.slots] == [0.4, 0.05, None, 1.0]
     assert member.valid and [slot.plan for slot in member.slots] == [0] * K
-    assert "exactly 4 lines" in script.calls[0][0]
-    assert ("probability below 0.10" in script.calls[0][0]) == (procedure == "verbalized_tail")
+    assert "exactly 4 objects" in script.calls[0][0]
+    assert ("less probable than 0.10" in script.calls[0][0]) == (procedure == "verbalized_tail")
     assert "0.4" not in script.calls[1][0]
 
 
+def test_a_list_that_is_cut_off_or_too_long_is_invalid_and_its_methods_are_attempted():
+    whole = objects(("a", 0.1), ("b", 0.2), ("c", 0.3), ("d", 0.4), ("e", 0.5))
+    (member,), _ = run("verbalized", lambda prompt: whole)
+    assert (member.strategies, member.refusal) == (("a", "b", "c", "d"), "incomplete")
+    (member,), script = run("verbalized", lambda prompt: whole[: whole.index('"d"')])
+    assert (member.strategies, member.refusal) == (("a", "b", "c", None), "incomplete")
+    assert script.calls[1][3] == STYLE.direct(PROBLEM)
+
+
 def test_methods_that_differ_in_their_probabilities_alone_are_the_same():
-    (member,), _ = run("verbalized", lambda prompt: "1. a (0.1)\n2. b (0.2)\n3. c (0.3)\n4. a (0.4)")
+    (member,), _ = run("verbalized", lambda prompt: objects(("a", 0.1), ("b", 0.2), ("c", 0.3), ("A.", 0.4)))
     assert (member.valid, member.refusal) == (False, "repeated")
 
 
-@given(st.from_regex(r"[a-z]{2,9}( [a-z]{2,9}){0,3}", fullmatch=True), st.integers(0, 100))
-def test_any_method_with_a_probability_is_split(method, percent):
-    if method.split()[-1] == "probability":
-        return
-    for text in (
-        f"({percent / 100:.2f})",
-        f"{percent}%",
-        f"- {percent / 100:.2f}",
-        f"[probability: {percent / 100:.2f}]",
-    ):
-        assert split_probability(f"{method} {text}") == (method, pytest.approx(percent / 100))
-    assert split_probability(method) == (method, None)
+@given(st.lists(st.tuples(st.text(min_size=1).filter(str.strip), st.integers(0, 100).map(lambda n: n / 100))))
+def test_any_methods_and_probabilities_are_read_back(items):
+    assert read_probabilities(objects(*items)) == [(method.strip(), chance) for method, chance in items]
 
 
-@pytest.mark.parametrize("item", ["in O(1)", "two passes, then 3", "(0.3)", "scale by 1.5", "base 2"])
-def test_other_numbers_are_part_of_the_method(item):
-    assert split_probability(item) == (item, None)
+@pytest.mark.parametrize(
+    ("plan", "read"),
+    [
+        ('{"method": "a"}, {"method": "b", "probability": "high"}', [("a", None), ("b", None)]),
+        (r'{"method": "\d+ by regex", "probability": .5}', [(r"\d+ by regex", 0.5)]),
+        ('{"method": " ", "probability": 0.5}', []),
+        ('{"method": "cut o', []),
+        ("1. a (0.5)", []),
+    ],
+)
+def test_objects_as_models_write_them(plan, read):
+    assert read_probabilities(plan) == read
 
 
 # --- ifg ----------------------------------------------------------------------------------------
@@ -345,7 +364,9 @@ def frames() -> dict[str, pd.DataFrame]:
     made = {}
     with Verifier(workers=1) as verifier:
         for procedure in PROCEDURES:
-            reply = "1. odd (0.1)\n2. small (0.2)\n3. long (0.3)\n4. far (0.4)"
+            reply = "1. odd\n2. small\n3. long\n4. far"
+            if procedure.startswith("verbalized"):
+                reply = objects(("odd", 0.1), ("small", 0.2), ("long", 0.3), ("far", 0.4))
             members, _ = run(procedure, lambda prompt, reply=reply: reply, members=2)
             cfg = evaluation(procedure=procedure, method=procedure)
             results = judging.judge_members(members, verifier)
