@@ -22,7 +22,9 @@ from cppo_lib.slots import Planned, Slot, Steps, Task
 TAIL = 0.1
 """Largest probability that `verbalized_tail` asks for, as in the paper."""
 _OBJECT = re.compile(
-    r'"method"\s*:\s*(?P<method>"(?:[^"\\\n]|\\.)*")\s*(?:,\s*"probability"\s*:\s*(?P<probability>\d*\.?\d+))?'
+    r'"method"\s*:\s*(?P<method>"(?:[^"\\\n]|\\.)*")'
+    r'\s*(?:,\s*"probability"\s*:\s*(?P<probability>\d*\.?\d+(?:e-?\d+)?))?',
+    re.IGNORECASE,
 )
 
 

@@ -234,6 +234,7 @@ def test_any_methods_and_probabilities_are_read_back(items):
     [
         ('{"method": "a"}, {"method": "b", "probability": "high"}', [("a", None), ("b", None)]),
         (r'{"method": "\d+ by regex", "probability": .5}', [(r"\d+ by regex", 0.5)]),
+        ('{"method": "a", "probability": 5E-3}', [("a", 0.005)]),
         ('{"method": " ", "probability": 0.5}', []),
         ('{"method": "cut o', []),
         ("1. a (0.5)", []),
