@@ -1,7 +1,8 @@
 """Prompts of planner and solver, and the readers of what comes back.
 
 One problem is asked in three ways: `direct` (write a program), `planner` (name K different methods) and `solver`
-(write a program that follows this method); planning baselines `ask` other things in words of their own. A style fixes the wording and how a program is taken out of a completion:
+(write a program that follows this method); planning baselines `ask` other things, in words of their own. A style fixes
+the wording and how a program is taken out of a completion:
 
 - `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
 - `instruct`: a chat message through the tokenizer's own template; the program is the last fenced block, extracted as
