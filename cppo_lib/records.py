@@ -8,14 +8,17 @@ Columns (nullable ones are marked):
     tuple_index, slot, k                0..T-1, 0..K-1, K
     coordinated                         False: the attempts on a problem are i.i.d.
     plan (null)                         the planner's text that this slot's method comes from
+    probability (null)                  what the planner said the method's probability is
+    injection (null)                    role and instruction that were put in front of the problem
     valid (null)                        gate J of the tuple; null where no tuple was judged
     strategy (null)                     the method the solver was given; null: none was named
     program, verdict, passed, reason    what was run and what became of it
     followed (null)                     the program implements its strategy; null: nobody judged
     program_method (null)               the method the program implements (crossroads)
     cached                              the verdict was known before
-    planner_tokens, solver_tokens       generated tokens, so that a plain sum is right: a plan that
-                                        serves several slots is counted on the first
+    planner_calls, planner_tokens,      calls and generated tokens, so that a plain sum is right: a
+    solver_tokens                       planner call that serves several slots is counted on the
+                                        first of them, one that serves none on slot 0
     cpu_s, wall_s                       the verifier's seconds on this program's tests
     gen_s                               this row's equal share of its chunk's generation time
     isolation                           the verifier's isolation layers: `full`, or which were missing
@@ -30,12 +33,15 @@ import pandas as pd
 
 from cppo_lib import judging, paths, stats
 from cppo_lib.parameters import Evaluation
+from cppo_lib.procedures import PROCEDURES
 from cppo_lib.rollout import Member
 from cppo_lib.verifier import Result
 
 # Named types keep a column the same in every file, also where all its values are null.
 _DTYPES = {
     "plan": "string",
+    "probability": "Float64",
+    "injection": "string",
     "valid": "boolean",
     "strategy": "string",
     "followed": "boolean",
@@ -71,19 +77,22 @@ def attempt_records(
         methods = implemented[number] if implemented is not None else [None] * cfg.k
         judged = [None] * cfg.k if implemented is None else judging.followed(member, methods)
         shared = _shared_columns(cfg, policy, member, number % cfg.tuples)
+        own_calls = _own_calls(member)
         for slot, result in enumerate(results[number]):
-            plan = member.plans[slot % len(member.plans)] if member.plans else None
-            own_plan = plan is not None and slot < len(member.plans)
+            asked = member.slots[slot]
             rows.append(
                 shared
                 | {
                     "slot": slot,
-                    "plan": None if plan is None else plan.text,
-                    "strategy": member.strategies[slot],
+                    "plan": None if asked.plan is None else member.plans[asked.plan].text,
+                    "strategy": asked.strategy,
+                    "probability": asked.probability,
+                    "injection": asked.injection,
                     "program": member.programs[slot],
                     "followed": judged[slot],
                     "program_method": methods[slot],
-                    "planner_tokens": len(plan.completion.ids) if plan and own_plan else 0,
+                    "planner_calls": len(own_calls[slot]),
+                    "planner_tokens": sum(own_calls[slot]),
                     "solver_tokens": len(member.attempts[slot].completion.ids),
                     "gen_s": share,
                 }
@@ -95,10 +104,19 @@ def attempt_records(
 _RESULT_COLUMNS = ("verdict", "passed", "reason", "cached", "cpu_s", "wall_s", "isolation")
 COLUMNS = (
     "run_id", "profile", "benchmark", "split", "method", "policy", "seed", "problem_id", "group",
-    "tuple_index", "slot", "k", "coordinated", "plan", "valid", "strategy", "program", "verdict",
-    "passed", "followed", "program_method", "reason", "cached", "planner_tokens", "solver_tokens",
-    "cpu_s", "wall_s", "gen_s", "isolation",
+    "tuple_index", "slot", "k", "coordinated", "plan", "valid", "strategy", "probability",
+    "injection", "program", "verdict", "passed", "followed", "program_method", "reason", "cached",
+    "planner_calls", "planner_tokens", "solver_tokens", "cpu_s", "wall_s", "gen_s", "isolation",
 )  # fmt: skip
+
+
+def _own_calls(member: Member) -> list[list[int]]:
+    """Per slot the tokens of the planner calls that are counted on it: the first that a call serves, else slot 0."""
+    served = [slot.plan for slot in member.slots]
+    own: list[list[int]] = [[] for _ in served]
+    for number, plan in enumerate(member.plans):
+        own[served.index(number) if number in served else 0].append(len(plan.completion.ids))
+    return own
 
 
 def _shared_columns(cfg: Evaluation, policy: str, member: Member, tuple_index: int) -> dict[str, Any]:
@@ -115,7 +133,7 @@ def _shared_columns(cfg: Evaluation, policy: str, member: Member, tuple_index: i
         "group": str(meta.get("group") or meta.get("difficulty") or ""),
         "tuple_index": tuple_index,
         "k": cfg.k,
-        "coordinated": cfg.procedure == "tuple",
+        "coordinated": PROCEDURES[cfg.procedure].coordinated,
         "valid": member.valid,
     }
 
@@ -125,7 +143,8 @@ def summary(attempts: pd.DataFrame) -> dict[str, Any]:
 
     Keys: method; problems; attempts per problem and seed; `pass@K` and `pass@1`, each by the
     estimand that fits the records (`cppo_lib.stats`); valid (share of tuples) and followed (share
-    of attempts); planner and solver tokens, generation and verifier seconds per tuple of K.
+    of attempts); planner calls, planner and solver tokens, generation and verifier seconds per tuple
+    of K.
 
     Raises:
         ParameterError: records of several methods, or incomplete ones.
@@ -133,7 +152,7 @@ def summary(attempts: pd.DataFrame) -> dict[str, Any]:
     k = stats.check_attempts(attempts)
     tuples = len(attempts) / k
     problems = attempts["problem_id"].nunique()
-    spent = attempts[["planner_tokens", "solver_tokens", "gen_s", "wall_s"]].sum() / tuples
+    spent = attempts[["planner_calls", "planner_tokens", "solver_tokens", "gen_s", "wall_s"]].sum() / tuples
     return {
         "method": str(attempts["method"].iloc[0]),
         "problems": problems,
@@ -142,6 +161,7 @@ def summary(attempts: pd.DataFrame) -> dict[str, Any]:
         "pass@1": stats.pass_at_k(attempts, k=1),
         "valid": _share(attempts["valid"]),
         "followed": _share(attempts["followed"]),
+        "planner_calls": float(spent["planner_calls"]),
         "planner_tokens": float(spent["planner_tokens"]),
         "solver_tokens": float(spent["solver_tokens"]),
         "generate_s": float(spent["gen_s"]),

@@ -5,24 +5,22 @@ primitive, with HF generate or vLLM behind it) and evaluation. Every member has 
 planner wrote: a slot for which no method could be read is attempted with the direct prompt, and the tuple counts as
 invalid. That keeps the budget equal and the shapes fixed, which distributed generation depends on.
 
-The three procedures:
-
-- `direct`: K independent programs;
-- `plan_then_solve`: K independent one-method plans, each with its program;
-- `tuple`: one plan of K methods, each with its program (CPPO, planner-only SFT and the untrained pipeline).
+How the K methods come about is the procedure (`cppo_lib.procedures`, its steps in `cppo_lib.planning`).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
 
 from cppo_lib import gate
+from cppo_lib.planning import STEPS
 from cppo_lib.problems import Problem
-from cppo_lib.prompts import ParsedTuple, PromptStyle, parse_tuple
-
-Procedure = Literal["direct", "plan_then_solve", "tuple"]
+from cppo_lib.procedures import ProcedureName
+from cppo_lib.prompts import ParsedTuple, PromptStyle
+from cppo_lib.slots import Planned, Slot, Steps, Task
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Member:
-    """One group member: a plan (or none) and K attempts on one problem.
+    """One group member: planner calls (or none) and K attempts on one problem.
 
     Attributes:
-        plans: the planner samples: none (direct), one (tuple) or K (plan_then_solve).
-        parsed: the tuple that was read from the plan or plans; None for direct sampling.
+        plans: the planner samples in the order of the calls; none (direct), one (tuple) or many.
+        parsed: the tuple that was asked for, as it was read; None where no tuple was asked for.
         valid: the gate's decision J on the tuple; None where there is no tuple to judge.
         refusal: why J is 0, empty otherwise.
-        strategies: per slot the method that the solver was given, None for a direct prompt.
+        slots: what each attempt was asked with, and which plan that comes from.
         attempts: per slot the solver's sample; programs: the program extracted from it.
     """
 
@@ -64,9 +62,14 @@ class Member:
     parsed: ParsedTuple | None
     valid: bool | None
     refusal: str
-    strategies: tuple[str | None, ...]
+    slots: tuple[Slot, ...]
     attempts: tuple[Sample, ...]
     programs: tuple[str, ...]
+
+    @property
+    def strategies(self) -> tuple[str | None, ...]:
+        """Per slot the method that the solver was given, None for a direct prompt."""
+        return tuple(slot.strategy for slot in self.slots)
 
 
 def _complete(prompts: list[str], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
@@ -80,49 +83,50 @@ def _complete(prompts: list[str], style: PromptStyle, generate: Generate, limit:
 
 def rollout(
     problems: Sequence[Problem],
-    procedure: Procedure,
+    procedure: ProcedureName,
     k: int,
     *,
     style: PromptStyle,
     generate: Generate,
     max_plan_tokens: int,
     max_program_tokens: int,
+    generate_plans: Generate | None = None,
+    seed: int = 0,
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
 
-    Planner prompts are generated in one call and solver prompts in a second, also when a plan cannot be read, so
-    that every process of a distributed run makes the same calls with the same counts.
+    Each round of planner prompts is generated in one call for all members and the solver prompts in one more, also
+    when a plan cannot be read, so that every process of a distributed run makes the same calls with the same counts
+    (`plansearch` excepted, see `cppo_lib.procedures`).
+
+    Args:
+        generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
+        seed: root of what the procedure itself draws.
+
+    Raises:
+        ParameterError: a procedure that the style has no words for.
     """
-    plans_each = {"direct": 0, "plan_then_solve": k, "tuple": 1}[procedure]
-    plan_size = k if procedure == "tuple" else 1
-    plan_prompts = [style.planner(p, plan_size) for p in problems for _ in range(plans_each)]
-    plans = _complete(plan_prompts, style, generate, max_plan_tokens)
-
-    drafts = []
-    for number, problem in enumerate(problems):
-        own = tuple(plans[number * plans_each : (number + 1) * plans_each])
-        drafts.append((problem, own, *_read_plans(own, procedure, k)))
-
-    solver_prompts = [
-        style.direct(problem) if method is None else style.solver(problem, method)
-        for problem, _, _, strategies in drafts
-        for method in strategies
-    ]
-    attempts = _complete(solver_prompts, style, generate, max_program_tokens)
-
+    tasks = [Task(problem, k, style, random.Random(f"{seed}/{number}")) for number, problem in enumerate(problems)]
+    planner = generate_plans or generate
+    planned, plans = _plan(
+        [STEPS[procedure](task) for task in tasks],
+        lambda prompts: _complete(prompts, style, planner, max_plan_tokens),
+    )
+    prompts = [slot.prompt for one in planned for slot in one.slots]
+    attempts = iter(_complete(prompts, style, generate, max_program_tokens))
     members = []
-    for number, (problem, own, parsed, strategies) in enumerate(drafts):
-        tries = tuple(attempts[number * k : (number + 1) * k])
+    for problem, one, own in zip(problems, planned, plans, strict=True):
+        tries = tuple(islice(attempts, k))
         # J judges tuples; independent one-method plans are not one tuple and are not refused.
-        decision = gate.judge(parsed) if procedure == "tuple" and parsed else None
+        decision = gate.judge(one.parsed) if one.parsed is not None else None
         members.append(
             Member(
                 problem=problem,
-                plans=own,
-                parsed=parsed,
+                plans=tuple(own),
+                parsed=one.parsed,
                 valid=None if decision is None else decision.valid,
                 refusal="" if decision is None else decision.reason,
-                strategies=strategies,
+                slots=one.slots,
                 attempts=tries,
                 programs=tuple(style.program(problem, sample.text) for sample in tries),
             )
@@ -130,17 +134,24 @@ def rollout(
     return members
 
 
-def _read_plans(
-    plans: tuple[Sample, ...], procedure: Procedure, k: int
-) -> tuple[ParsedTuple | None, tuple[str | None, ...]]:
-    """The tuple in a member's plans and the strategy of each slot (None where no method was read)."""
-    if procedure == "direct":
-        return None, (None,) * k
-    if procedure == "tuple":
-        parsed = parse_tuple(plans[0].text, k)
-        padding = (None,) * (k - len(parsed.methods))
-        return parsed, parsed.methods + padding
-    each = [parse_tuple(plan.text, 1) for plan in plans]
-    strategies = tuple(one.methods[0] if one.methods else None for one in each)
-    named = tuple(method for method in strategies if method is not None)
-    return ParsedTuple(named, all(one.complete for one in each)), strategies
+def _plan(
+    steps: list[Steps], complete: Callable[[list[str]], list[Sample]]
+) -> tuple[list[Planned], list[list[Sample]]]:
+    """Run the steps of all members side by side, a round of all of them in one call; per member result and samples."""
+    samples: list[list[Sample]] = [[] for _ in steps]
+    ended: dict[int, Planned] = {}
+    replies: dict[int, list[str] | None] = dict.fromkeys(range(len(steps)))
+    while replies:
+        asked: dict[int, list[str]] = {}
+        for number, texts in replies.items():
+            try:
+                asked[number] = next(steps[number]) if texts is None else steps[number].send(texts)
+            except StopIteration as end:
+                ended[number] = end.value
+        completed = iter(complete([prompt for prompts in asked.values() for prompt in prompts]))
+        replies = {}
+        for number, prompts in asked.items():
+            new = list(islice(completed, len(prompts)))
+            samples[number] += new
+            replies[number] = [sample.text for sample in new]
+    return [ended[number] for number in range(len(steps))], samples

@@ -92,8 +92,12 @@ class VLLMEngine(SeededCalls):
             }
             self.fitting: int = self._ask(settings, "ready", f"loading {policy}")
 
-    def generate(self, prompt_ids: list[list[int]], max_new_tokens: int) -> list[Completion]:
+    def generate(
+        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+    ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
+
+        `temperature`: of this call; None: the engine's own.
 
         Raises:
             ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context, or no memory.
@@ -108,10 +112,9 @@ class VLLMEngine(SeededCalls):
         seed = self.next_seed() % 2**32  # numpy, which vLLM seeds too, takes no more
         if not prompt_ids:
             return []
-        return [
-            Completion(ids)
-            for ids in self._ask((prompt_ids, max_new_tokens, seed), "completions", "generating", len(prompt_ids))
-        ]
+        changed = {} if temperature is None else {"temperature": temperature}
+        message = (prompt_ids, max_new_tokens, seed, changed)
+        return [Completion(ids) for ids in self._ask(message, "completions", "generating", len(prompt_ids))]
 
     def close(self) -> None:
         """End vLLM's process and give back its memory."""

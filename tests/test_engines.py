@@ -132,6 +132,18 @@ def test_draws_depend_on_the_seed_and_the_calls_since(sampler, policy):
     assert first != second and first != other
 
 
+def test_a_call_can_have_a_temperature_of_its_own(sampler, policy):
+    given = prompts(policy)
+    sampler.reseed(7)
+    before = ids(sampler.generate(given, 8))
+    sampler.reseed(7)
+    cold = sampler.generate(given, 8, temperature=0)
+    model = load_policy(policy)[0]
+    assert all(worst_choice(model, prompt, row.ids) < 1e-4 for prompt, row in zip(given, cold, strict=True))
+    sampler.reseed(7)
+    assert ids(sampler.generate(given, 8)) == before != ids(cold)
+
+
 def test_draws_follow_temperature_and_top_p_and_no_advice_of_the_folder(sampler, policy):
     """A nucleus of SHARP's settings, computed here; the tolerance is 1.3 times the error of exact draws."""
     prompt, number = prompts(policy)[1], 4000

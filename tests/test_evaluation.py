@@ -36,7 +36,7 @@ def parameters(**changes: object) -> Evaluation:
         "profile": "test", "benchmark": "crossroads", "split": "test", "method": "sft", "policy": "sft",
         "prompt_style": "brief", "procedure": "tuple", "k": K, "tuples": T, "limit": 5, "temperature": 1.0,
         "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0, "engine": "hf",
-        "tune_on": None, "tune_temperatures": [], "tune_limit": 0,
+        "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
 

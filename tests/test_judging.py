@@ -9,6 +9,7 @@ from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import IsolationError
 from cppo_lib.problems import load_benchmark
 from cppo_lib.rollout import Completion, Member, Sample
+from cppo_lib.slots import Slot
 from cppo_lib.verifier import Verifier
 
 MEAN = "a=list(map(int,input().split()))\nprint(sum(a)//len(a))"
@@ -26,7 +27,8 @@ def member(programs: list[str], strategies: list[str | None]) -> Member:
     problem = load_benchmark("crossroads", "dev", train_per_context=1, dev_per_context=1, test_per_context=1)[0]
     assert crossroads.family_of(problem).name == "middle"
     sample = Sample([0], Completion([0]), "")
-    return Member(problem, (), None, None, "", tuple(strategies), (sample,) * len(programs), tuple(programs))
+    slots = tuple(Slot("", strategy) for strategy in strategies)
+    return Member(problem, (), None, None, "", slots, (sample,) * len(programs), tuple(programs))
 
 
 def test_methods_are_recognised_by_what_programs_print(judge):
