@@ -133,6 +133,7 @@ class _Evaluator:
             generate=self.engine.generate,
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,
+            solver_prompt=cfg.solver_prompt,
         )
         gen_s = time.perf_counter() - started
         results = judging.judge_members(members, self.verifier)

@@ -20,7 +20,7 @@ from typing import Literal
 
 from cppo_lib import gate
 from cppo_lib.problems import Problem
-from cppo_lib.prompts import ParsedTuple, PromptStyle, parse_tuple
+from cppo_lib.prompts import ParsedTuple, PromptStyle, SolverPrompt, parse_tuple
 
 Procedure = Literal["direct", "plan_then_solve", "tuple"]
 
@@ -55,7 +55,7 @@ class Member:
         parsed: the tuple that was read from the plan or plans; None for direct sampling.
         valid: the gate's decision J on the tuple; None where there is no tuple to judge.
         refusal: why J is 0, empty otherwise.
-        strategies: per slot the method that the solver was given, None for a direct prompt.
+        strategies: per slot the method that the solver was given, None where it was told none.
         attempts: per slot the solver's sample; programs: the program extracted from it.
     """
 
@@ -87,8 +87,11 @@ def rollout(
     generate: Generate,
     max_plan_tokens: int,
     max_program_tokens: int,
+    solver_prompt: SolverPrompt = "method",
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
+
+    With solver_prompt `slot` the plan is written and judged, but the solver is told its slot's number instead.
 
     Planner prompts are generated in one call and solver prompts in a second, also when a plan cannot be read, so
     that every process of a distributed run makes the same calls with the same counts.
@@ -101,12 +104,13 @@ def rollout(
     drafts = []
     for number, problem in enumerate(problems):
         own = tuple(plans[number * plans_each : (number + 1) * plans_each])
-        drafts.append((problem, own, *_read_plans(own, procedure, k)))
+        parsed, strategies = _read_plans(own, procedure, k)
+        drafts.append((problem, own, parsed, (None,) * k if solver_prompt == "slot" else strategies))
 
     solver_prompts = [
-        style.direct(problem) if method is None else style.solver(problem, method)
+        _solver_prompt(style, problem, slot, method, solver_prompt)
         for problem, _, _, strategies in drafts
-        for method in strategies
+        for slot, method in enumerate(strategies, start=1)
     ]
     attempts = _complete(solver_prompts, style, generate, max_program_tokens)
 
@@ -128,6 +132,12 @@ def rollout(
             )
         )
     return members
+
+
+def _solver_prompt(style: PromptStyle, problem: Problem, slot: int, method: str | None, kind: SolverPrompt) -> str:
+    if kind == "slot":
+        return style.slot(problem, slot)
+    return style.direct(problem) if method is None else style.solver(problem, method)
 
 
 def _read_plans(
