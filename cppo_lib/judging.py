@@ -64,7 +64,7 @@ def public_only(problem: Problem, result: Result) -> bool | None:
     """
     public = [number for number, test in enumerate(problem.tests) if test.visibility == "public"]
     seen = [result.tests[number].verdict for number in public if number < len(result.tests)]
-    if any(verdict != "AC" for verdict in seen):
+    if any(verdict != "AC" for verdict in seen) or public and result.verdict == "CE":
         return False
     return not result.passed if public and len(seen) == len(public) else None
 

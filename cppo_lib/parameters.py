@@ -142,6 +142,10 @@ class PlannerSFT(Params):
     gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
+    also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
+        description="further tuple sizes that the planner learns, for arms with another k (plans of one method are "
+        "always learnt); []: none"
+    )
     shown: int = Field(ge=1, description="development problems that the notebook samples plans and programs for")
 
     @model_validator(mode="after")
@@ -153,6 +157,8 @@ class PlannerSFT(Params):
                 raise ValueError(f"key {key!r} is for base_model: scratch, and this is {self.base_model!r}: {fix}")
         if scratch and (self.lora_rank or self.distil_from):
             raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
+        if self.also_k and self.distil_from:
+            raise ValueError("also_k is for planners that learn from a corpus: write []")
         if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
         for key in ("sft_batch", "pretrain_batch"):

@@ -102,7 +102,7 @@ def test_model_takes_the_place_of_hub_ids_only():
 
 
 def test_unknown_profile_names_those_there_are():
-    with pytest.raises(ParameterError, match="choose PROFILE from laptop, paper, smoke, tiny"):
+    with pytest.raises(ParameterError, match="choose PROFILE from ablations, laptop, paper, smoke, tiny"):
         Plan("tny")
 
 
