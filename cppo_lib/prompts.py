@@ -96,7 +96,7 @@ class PromptStyle:
     def slot(self, problem: Problem, number: int) -> str:
         """The prompt for the program of a slot (1 to K), which is told nothing but that number."""
         if self.name == "brief":
-            return self.solver(problem, str(number))
+            return f"{problem.statement}\n{number}. program:\n"
         return self._chat(
             f"Solve this programming problem.\n\n{problem.statement}\n\nThis is attempt number {number}.\n\n"
             f"{_reply(problem)}"
