@@ -176,8 +176,9 @@ def test_log_probabilities_of_sampled_programs_are_those_of_the_policy(policy_fo
 
 def test_entropy_bonus_counts_every_row_and_enters_the_loss(policy_folder, verifier, tmp_path):
     plain = make(GRPO, policy_folder, verifier, tmp_path / "plain", max_steps=1)
+    plain.train()
     bonus = make(GRPO, policy_folder, verifier, tmp_path / "bonus", max_steps=1, entropy_coef=0.5)
-    plain.train(), bonus.train()
+    bonus.train()
     assert "kept_rows" in plain.step_stats and "kept_rows" not in bonus.step_stats
     assert len(bonus._buffered_inputs[0]["advantages"]) == PROBLEMS * GRPO.rows_per_problem
     [entropy] = [row["entropy"] for row in bonus.state.log_history if "entropy" in row]
