@@ -10,7 +10,10 @@ an arm of a comparison differs from its neighbours in one word of its parameter 
     pkpo_loo   n * s^(loo), Eq. 29                      (Walder and Karkhanis 2025, 2505.15201)
     pkpo       n * s^(loo-1), Eq. 33, binary and continuous rewards                   (the same)
     pass_at_k  analytic Pass@k Training, binary rewards           (Chen et al. 2025, 2508.10751)
-    nsr        -1 for wrong, 0 for correct, binary rewards        (Zhu et al. 2025, 2506.01347)
+    psr        1 for correct, 0 for wrong, binary rewards         (Zhu et al. 2025, 2506.01347)
+    nsr        0 for correct, -1 for wrong, binary rewards                        (the same)
+    w_reinforce  0.1 for correct, -1 for wrong, binary rewards                    (the same)
+    unlikeliness  grpo of r (1 - 0.25 rank / n), see `unlikely`   (He et al. 2025, 2506.02355)
 
 `cppo_advantages` applies a rule to each role of a tuple on its own group, and `fold_region_weights`
 scales the two so that TRL's token-mean loss becomes w_P * (mean over planner tokens) + w_S * (mean
@@ -31,12 +34,16 @@ import torch
 from torch import Tensor
 
 from cppo_lib.errors import ParameterError
+from cppo_lib.pkpo import checked, leave_one_out, leave_one_out_minus_one
 
 SolverGrouping = Literal["problem", "slot", "tuple", "method"]
 SOLVER_GROUPINGS: tuple[str, ...] = get_args(SolverGrouping)
 
 GRPO_EPS = 1e-4  # TRL's
 PASS_AT_K_EPS = 1e-6  # that of the authors' code
+POSITIVE_WEIGHT = 0.1  # W-REINFORCE's weight of correct samples, the authors'
+UNLIKELINESS = 0.25  # the authors' beta: the likeliest sample loses almost a quarter of its reward
+SAME_LOGP = 1e-4  # nats; equal sequences in batches of different padding differ by rounding
 
 
 class Rule(Protocol):
@@ -47,7 +54,7 @@ class Rule(Protocol):
 
 def grpo(rewards: Tensor, *, k: int = 1) -> Tensor:
     """(r - mean) / (std + 1e-4), n >= 2; a group of equal rewards gets exactly 0; `k` is unused."""
-    rewards = _checked(rewards, at_least=2, rule="grpo")
+    rewards = checked(rewards, at_least=2, rule="grpo")
     spread = rewards.std(dim=-1, keepdim=True)
     # the mean of equal numbers can miss them by a rounding: no contrast must mean no gradient
     flat = rewards.amax(dim=-1, keepdim=True) == rewards.amin(dim=-1, keepdim=True)
@@ -57,13 +64,13 @@ def grpo(rewards: Tensor, *, k: int = 1) -> Tensor:
 
 def dr_grpo(rewards: Tensor, *, k: int = 1) -> Tensor:
     """r - mean over groups of n >= 1. `k` is unused."""
-    rewards = _checked(rewards, rule="dr_grpo")
+    rewards = checked(rewards, rule="dr_grpo")
     return rewards - rewards.mean(dim=-1, keepdim=True)
 
 
 def rloo(rewards: Tensor, *, k: int = 1) -> Tensor:
     """r_i minus the mean of the other n-1 rewards, n >= 2. `k` is unused."""
-    rewards = _checked(rewards, at_least=2, rule="rloo")
+    rewards = checked(rewards, at_least=2, rule="rloo")
     n = rewards.shape[-1]
     return (rewards - rewards.mean(dim=-1, keepdim=True)) * (n / (n - 1))
 
@@ -85,7 +92,7 @@ def pass_at_k(rewards: Tensor, *, k: int) -> Tensor:
     gets (1-R)/sigma; a wrong one (1-R-q)/sigma, where q is the share of the k-subsets with this
     sample that hold no success.
     """
-    rewards = _binary(_checked(rewards, at_least=k, rule="pass_at_k"), rule="pass_at_k")
+    rewards = _binary(checked(rewards, at_least=k, rule="pass_at_k"), rule="pass_at_k")
     n = rewards.shape[-1]
     right, wrong = [], []
     for correct in range(n + 1):
@@ -100,9 +107,39 @@ def pass_at_k(rewards: Tensor, *, k: int) -> Tensor:
     return torch.where(rewards > 0, right_value[correct_count], wrong_value[correct_count])
 
 
+def psr(rewards: Tensor, *, k: int = 1) -> Tensor:
+    """Positive sample reinforcement, binary rewards: 1 if correct, 0 if wrong; `k` is unused."""
+    return _binary(checked(rewards, rule="psr"), rule="psr")
+
+
 def nsr(rewards: Tensor, *, k: int = 1) -> Tensor:
     """Negative sample reinforcement, binary rewards: 0 if correct, -1 if wrong; `k` is unused."""
-    return _binary(_checked(rewards, rule="nsr"), rule="nsr") - 1
+    return _binary(checked(rewards, rule="nsr"), rule="nsr") - 1
+
+
+def w_reinforce(rewards: Tensor, *, k: int = 1) -> Tensor:
+    """Both with the positive side turned down, binary rewards: 0.1 if correct, -1 if wrong; `k` is unused."""
+    rewards = _binary(checked(rewards, rule="w_reinforce"), rule="w_reinforce")
+    return POSITIVE_WEIGHT * rewards - (1 - rewards)
+
+
+def unlikely(rewards: Tensor, logps: Tensor) -> Tensor:
+    """r (1 - 0.25 rank / n): among equally good samples of a group, the unlikelier ones are paid more.
+
+    Args:
+        rewards: (..., n).
+        logps: (..., n), log-probability of each whole sequence under the policy that sampled it. Rank 0 is the least
+            likely; equally likely samples share the mean of their ranks, so that their order does not matter.
+    """
+    if logps.shape != rewards.shape:
+        shapes = f"{tuple(rewards.shape)} and {tuple(logps.shape)}"
+        raise ParameterError(f"rewards and log-probabilities have shapes {shapes}; they must match")
+    rewards = checked(rewards, rule="unlikeliness")
+    gaps = logps.unsqueeze(-1) - logps.unsqueeze(-2)  # (..., i, j): how much likelier i is than j
+    below = (gaps > SAME_LOGP).sum(dim=-1)
+    tied = (gaps.abs() <= SAME_LOGP).sum(dim=-1) - 1
+    rank = (below + tied / 2).to(rewards)
+    return rewards * (1 - UNLIKELINESS * rank / rewards.shape[-1])
 
 
 ADVANTAGE_RULES: dict[str, Rule] = {
@@ -112,8 +149,12 @@ ADVANTAGE_RULES: dict[str, Rule] = {
     "pkpo_loo": pkpo_loo,
     "pkpo": pkpo,
     "pass_at_k": pass_at_k,
+    "psr": psr,
     "nsr": nsr,
+    "w_reinforce": w_reinforce,
+    "unlikeliness": grpo,  # of rewards that `unlikely` has shaped
 }
+BINARY_RULES = ("pass_at_k", "psr", "nsr", "w_reinforce")  # those defined for rewards 0 and 1 only
 
 
 def get_rule(name: str) -> Rule:
@@ -124,68 +165,6 @@ def get_rule(name: str) -> Rule:
         known = ", ".join(ADVANTAGE_RULES)
         raise ParameterError(f"unknown advantage rule {name!r}; {hint}known: {known}")
     return ADVANTAGE_RULES[name]
-
-
-# --- PKPO's estimators: each is linear in the rewards sorted in ascending order -------------------
-
-
-def max_at_k(rewards: Tensor, *, k: int) -> Tensor:
-    """rho of PKPO (Eq. 12): mean over all k-subsets of the subset's maximum; (..., n) -> (...).
-
-    For binary rewards this is the unbiased pass@k estimator 1 - C(n-c, k) / C(n, k).
-    """
-    rewards = _checked(rewards, at_least=k, rule="pkpo")
-    n = rewards.shape[-1]
-    weights = rewards.new_tensor([comb(i, k - 1) / comb(n, k) for i in range(n)])
-    return (rewards.sort(dim=-1).values * weights).sum(dim=-1)
-
-
-def subset_credit(rewards: Tensor, *, k: int) -> Tensor:
-    """s of PKPO (Eq. 19): (1 / C(n,k)) * sum over k-subsets I that contain i of max_I; (..., n)."""
-    rewards = _checked(rewards, at_least=k, rule="pkpo")
-    return _on_sorted(rewards, _subset_matrix(rewards.shape[-1], k))
-
-
-def leave_one_out(rewards: Tensor, *, k: int) -> Tensor:
-    """s^(loo) of PKPO (Eq. 29): s_i - k/(n-1) * rho of the others; (..., n), needs k <= n-1."""
-    rewards = _checked(rewards, at_least=k + 1, rule="pkpo_loo")
-    n = rewards.shape[-1]
-    share = [comb(i, k - 1) / comb(n - 1, k) for i in range(n - 1)]  # rho's weights on n-1 others
-    others = [[0.0 if j == i else share[j - (j > i)] for j in range(n)] for i in range(n)]
-    baseline = torch.tensor(others, dtype=torch.float64) * (k / (n - 1))
-    return _on_sorted(rewards, _subset_matrix(n, k) - baseline)
-
-
-def leave_one_out_minus_one(rewards: Tensor, *, k: int) -> Tensor:
-    """s^(loo-1) of PKPO (Eq. 33): mean over k-subsets of what i adds to the maximum; (..., n).
-
-    Only subsets in which i is the largest count, and with rewards sorted that is
-    sum_{j < i} C(j-1, k-2) (r_i - r_j) / C(n, k). Differences are taken first, so that samples that
-    add nothing get exactly 0. At k = 1 nothing is left to compare with: the estimator is r_i / n.
-    """
-    rewards = _checked(rewards, at_least=k, rule="pkpo")
-    n = rewards.shape[-1]
-    if k == 1:
-        return rewards / n
-    ordered, order = rewards.sort(dim=-1)
-    weights = ordered.new_tensor([comb(j, k - 2) / comb(n, k) for j in range(n)])
-    gains = (ordered.unsqueeze(-1) - ordered.unsqueeze(-2)).tril(-1)  # (..., i, j): r_i - r_j, j < i
-    return torch.empty_like(rewards).scatter_(-1, order, (gains * weights).sum(dim=-1))
-
-
-def _subset_matrix(n: int, k: int) -> Tensor:
-    """Matrix of s on ascending rewards: the maximum of a subset is its own highest member."""
-    own = [comb(i, k - 1) for i in range(n)]
-    above = [comb(j - 1, k - 2) if j and k > 1 else 0 for j in range(n)]
-    rows = [[own[i] if j == i else above[j] if j > i else 0 for j in range(n)] for i in range(n)]
-    return torch.tensor(rows, dtype=torch.float64) / comb(n, k)
-
-
-def _on_sorted(rewards: Tensor, matrix: Tensor) -> Tensor:
-    """Apply an (n, n) matrix to ascending rewards; results in the order of the samples."""
-    ordered, order = rewards.sort(dim=-1)
-    values = ordered @ matrix.to(rewards).T
-    return torch.empty_like(rewards).scatter_(-1, order, values)
 
 
 # --- CPPO -----------------------------------------------------------------------------------------
@@ -287,22 +266,6 @@ def fold_region_weights(
     planner_scale = planner_weight * total / planner_tokens if planner_tokens else 0.0
     solver_scale = solver_weight * total / solver_tokens if solver_tokens else 0.0
     return planner_advantages * planner_scale, solver_advantages * solver_scale
-
-
-# --- checks ---------------------------------------------------------------------------------------
-
-
-def _checked(rewards: Tensor, *, rule: str, at_least: int = 1) -> Tensor:
-    """Rewards as floats (a float type is kept); ParameterError if the group is too small."""
-    size = rewards.shape[-1] if rewards.ndim else 0
-    if size < at_least:
-        need = f"{rule} needs groups of at least {at_least} samples"
-        raise ParameterError(f"{need}, got {size}: raise group_size or lower k")
-    if not torch.is_floating_point(rewards):
-        return rewards.to(torch.get_default_dtype())
-    if not torch.isfinite(rewards).all():
-        raise ParameterError(f"{rule} got rewards that are not finite: every row needs a reward")
-    return rewards
 
 
 def _binary(rewards: Tensor, *, rule: str) -> Tensor:

@@ -137,6 +137,7 @@ class _Evaluator:
             max_program_tokens=cfg.max_program_tokens,
             generate_plans=partial(self.engine.generate, temperature=cfg.planner_temperature),
             seed=seed,
+            solver_prompt=cfg.solver_prompt,
         )
         gen_s = time.perf_counter() - started
         results = judging.judge_members(members, self.verifier)

@@ -28,9 +28,13 @@ TRAINING_CPU_S = 60.0
 """CPU seconds that all tests of one program may take together in training, where a slow program holds up a step."""
 
 
-def open_verifier(profile: str, *, total_cpu_s: float = math.inf) -> Verifier:
-    """A verifier whose verdicts the runs of a profile share; loud about missing layers. Raises IsolationError."""
-    verifier = Verifier(cache=paths.runs_root() / profile / "verdicts.sqlite", total_cpu_s=total_cpu_s)
+def open_verifier(profile: str, *, total_cpu_s: float = math.inf, all_tests: bool = False) -> Verifier:
+    """A verifier whose verdicts the runs of a profile share; loud about missing layers. Raises IsolationError.
+
+    With `all_tests` a failing program is run on the remaining tests too, so that `n_passed` is a true count.
+    """
+    cache = paths.runs_root() / profile / "verdicts.sqlite"
+    verifier = Verifier(cache=cache, total_cpu_s=total_cpu_s, all_tests=all_tests)
     if probe.OPT_OUT_KEY in verifier.layers:
         missing = ", ".join(probe.missing(verifier.layers, probe.NAMES))
         store.progress(f"WARNING: isolation layers {missing} are MISSING: unknown programs run with your privileges")
@@ -51,6 +55,18 @@ def judge_members(members: Sequence[Member], verifier: Verifier) -> list[list[Re
     pairs = [(member.problem, program) for member in members for program in member.programs]
     results = iter(verifier.verify_many(pairs))
     return [[next(results) for _ in member.programs] for member in members]
+
+
+def public_only(problem: Problem, result: Result) -> bool | None:
+    """Does the program pass every public test but not all? None where a public test was not reached, or there is none.
+
+    A benchmark that runs its public tests first answers for every program, and so does a verifier that runs all.
+    """
+    public = [number for number, test in enumerate(problem.tests) if test.visibility == "public"]
+    seen = [result.tests[number].verdict for number in public if number < len(result.tests)]
+    if any(verdict != "AC" for verdict in seen) or public and result.verdict == "CE":
+        return False
+    return not result.passed if public and len(seen) == len(public) else None
 
 
 def probe_problems(family: Family) -> list[Problem]:

@@ -11,6 +11,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib.advantages import SolverGrouping
 from cppo_lib.errors import ParameterError
+from cppo_lib.prompts import SolverPrompt
 
 # TRL internals that this class overrides or calls, with the parameters it relies on.
 _TRL_SIGNATURES = {
@@ -25,6 +26,14 @@ _TRL_SIGNATURES = {
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_prepare_inputs": ["self", "generation_batch"],
     "_compute_loss": ["self", "model", "inputs"],
+    "_get_per_token_logps_and_entropies": [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+    ],
 }
 
 
@@ -38,8 +47,11 @@ class Objective:
         credit: solver credit (a name of `rewards.SOLVER_CREDITS`) or `frozen` for planner-only RL.
         solver_grouping: which attempts a solver attempt is compared with.
         planner_weight, solver_weight: w_P and w_S.
-        rule_k: the k of the advantage rule (PKPO's k).
+        rule_k: the k of the advantage rule (PKPO's k); rule_k_end: the k it is annealed to, None to keep it.
         max_plan_tokens, max_program_tokens: limits on new tokens.
+        reward: the planner's reward (a name of `rewards.PLANNER_REWARDS`).
+        outcome_reward: r_k is 0 or 1 (`binary`), or the share of tests passed (`fraction`).
+        solver_prompt: the solver is told its `method`, or only its number in the tuple (`slot`).
 
     Except for K none of this is stated in the abstract; the values in the parameter files are our defaults.
     """
@@ -54,6 +66,18 @@ class Objective:
     rule_k: int
     max_plan_tokens: int
     max_program_tokens: int
+    rule_k_end: int | None = None
+    reward: str = "product"
+    outcome_reward: Literal["binary", "fraction"] = "binary"
+    solver_prompt: SolverPrompt = "method"
+
+    def k_at(self, step: int, steps: int) -> int:
+        """The rule's k in optimiser step `step` (from 0) of `steps`: each k on the way has an equal share of them."""
+        if self.rule_k_end is None:
+            return self.rule_k
+        distance = self.rule_k_end - self.rule_k
+        passed = step * (abs(distance) + 1) // steps
+        return self.rule_k + (passed if distance > 0 else -passed)
 
     @property
     def planned(self) -> bool:

@@ -19,6 +19,7 @@ from cppo_lib.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
+SOLVER_PROMPT = "what the solver of a tuple is told: its `method`, or (no plan text) its number, `slot`"
 SCRATCH_KEYS = ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
 
 
@@ -48,7 +49,12 @@ def _plain_dates(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Benchmark = Annotated[str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Algorithm = Literal["grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "nsr", "cppo"]
+Algorithm = Literal[
+    "grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "psr", "nsr", "w_reinforce", "unlikeliness", "cppo"
+]  # fmt: skip
+PlannerReward = Literal["product", "sum", "outcome", "gate"]
+OutcomeReward = Literal["binary", "fraction"]
+SolverPrompt = Literal["method", "slot"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
@@ -139,6 +145,10 @@ class PlannerSFT(Params):
     gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
+    also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
+        description="further tuple sizes that the planner learns, for arms with another k (plans of one method are "
+        "always learnt); []: none"
+    )
     shown: int = Field(ge=1, description="development problems that the notebook samples plans and programs for")
 
     @model_validator(mode="after")
@@ -150,6 +160,8 @@ class PlannerSFT(Params):
                 raise ValueError(f"key {key!r} is for base_model: scratch, and this is {self.base_model!r}: {fix}")
         if scratch and (self.lora_rank or self.distil_from):
             raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
+        if self.also_k and self.distil_from:
+            raise ValueError("also_k is for planners that learn from a corpus: write []")
         if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
         for key in ("sft_batch", "pretrain_batch"):
@@ -173,11 +185,22 @@ class RLTraining(Params):
     steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
     learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
     beta: Number = Field(ge=0, le=10, description=f"weight of the KL to the start ({OURS})")
+    entropy_coef: Number = Field(ge=0, le=10, description=f"weight of a bonus for the mean token entropy ({OURS})")
+    outcome_reward: OutcomeReward = Field(
+        description="r_k of an attempt: `binary`, all tests passed, or `fraction`, the share of tests passed"
+    )
+    reward: PlannerReward = Field(
+        description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
+    )
     credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
     solver_grouping: Grouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
+    solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
     planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
     solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
     pkpo_k: int = Field(ge=1, le=64, description=f"k of the PKPO and pass_at_k rules ({OURS})")
+    pkpo_k_end: int | None = Field(
+        ge=1, le=64, description="k that pkpo_k is annealed to, in equal shares of the steps; null: it stays"
+    )
     temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
@@ -191,8 +214,23 @@ class RLTraining(Params):
     @model_validator(mode="after")
     def _pkpo_k_fits(self) -> Self:
         samples = self.group_size * self.k
-        if self.pkpo_k > samples:
-            raise ValueError(f"pkpo_k={self.pkpo_k} must be at most group_size * k = {samples}")
+        for key, value in (("pkpo_k", self.pkpo_k), ("pkpo_k_end", self.pkpo_k_end or 1)):
+            if value > samples:
+                raise ValueError(f"{key}={value} must be at most group_size * k = {samples}")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> Self:
+        if self.solver_prompt == "slot":
+            if self.algorithm != "cppo":
+                raise ValueError("solver_prompt: slot is about the slots of a tuple: set algorithm: cppo")
+            if self.credit == "followed" or self.solver_grouping == "method":
+                raise ValueError(
+                    "solver_prompt: slot names no method to follow: set credit to own, tuple, marginal or frozen, and "
+                    "solver_grouping to problem, slot or tuple"
+                )
+        if self.outcome_reward == "fraction" and self.algorithm in ("pass_at_k", "psr", "nsr", "w_reinforce"):
+            raise ValueError(f"algorithm {self.algorithm} takes rewards 0 and 1 only: set outcome_reward: binary")
         return self
 
 
@@ -212,6 +250,7 @@ class Evaluation(Params):
         description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
         "others: planning and diversity baselines, see cppo_lib.procedures"
     )
+    solver_prompt: SolverPrompt = Field(description=f"{SOLVER_PROMPT}; as the policy was trained")
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
@@ -246,6 +285,8 @@ class Evaluation(Params):
     def _temperatures_fit(self) -> Self:
         if (self.tune_on is None) != (self.tune_temperatures == []):
             raise ValueError("keys 'tune_on' and 'tune_temperatures' come together: fill both, or write null and []")
+        if self.solver_prompt == "slot" and self.procedure != "tuple":
+            raise ValueError("solver_prompt: slot is about the slots of a tuple: set procedure: tuple")
         if min([self.temperature, *self.tune_temperatures]) == 0 and self.k * self.tuples > 1:
             raise ValueError("temperature 0 writes the same program every time: set k: 1 and tuples: 1")
         return self

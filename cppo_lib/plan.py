@@ -130,14 +130,16 @@ class Plan:
                 return self._data(run) + self._policy(run, policy)
             case Evaluation(policy=policy, tune_on=tune_on):
                 return self._data(run, tune_on) + self._policy(run, policy)
-            case Report(split=split, benchmark=benchmark):
+            case Report(cells=cells):
+                own = {(benchmark, split) for profile, benchmark, split in cells if profile == self.profile}
                 records = [
                     other
                     for other in self.of("04_evaluation")
-                    if isinstance(other.params, Evaluation)
-                    and (other.params.split, other.params.benchmark) == (split, benchmark)
+                    if isinstance(other.params, Evaluation) and (other.params.benchmark, other.params.split) in own
                 ]
-                return self._data(run) + self.of("03_rl_training") + records
+                used = {benchmark for benchmark, _ in own}
+                data = [other for other in self.of("01_data_prep") if other.params.benchmark in used]
+                return data + self.of("03_rl_training") + records
             case _:
                 return []
 

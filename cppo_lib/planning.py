@@ -45,9 +45,12 @@ def plan_then_solve(task: Task) -> Steps:
 
 
 def one_tuple(task: Task) -> Steps:
-    """One plan of K methods."""
+    """One plan of K methods; with solver_prompt `slot` the solver is told its number instead of its method."""
     (plan,) = yield [task.style.planner(task.problem, task.k)]
     parsed = parse_tuple(plan, task.k)
+    if task.solver_prompt == "slot":
+        numbered = (task.style.slot(task.problem, number) for number in range(1, task.k + 1))
+        return Planned(tuple(Slot(prompt, plan=0) for prompt in numbered), parsed)
     return Planned(_padded(task, [task.follow(method, 0) for method in parsed.methods]), parsed)
 
 

@@ -1,8 +1,9 @@
 """Prompts of planner and solver, and the readers of what comes back.
 
 One problem is asked in three ways: `direct` (write a program), `planner` (name K different methods) and `solver`
-(write a program that follows this method); planning baselines `ask` other things, in words of their own. A style fixes
-the wording and how a program is taken out of a completion:
+(write a program that follows this method; as an ablation, `slot`: write the program of attempt number k); planning
+baselines `ask` other things, in words of their own. A style fixes the wording and how a program is taken out of a
+completion:
 
 - `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
 - `instruct`: a chat message through the tokenizer's own template; the program is the last fenced block, extracted as
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need
     from transformers import PreTrainedTokenizerBase
 
 StyleName = Literal["brief", "instruct"]
+SolverPrompt = Literal["method", "slot"]
+"""What a solver of a tuple is told: its method, or (an ablation: no plan text) only its number among the K."""
 
 _WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
 _FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"
@@ -142,6 +145,15 @@ class PromptStyle:
             return f"{problem.statement}\nmethod: {method}\nprogram:\n"
         return self._chat(
             f"Solve this programming problem.\n\n{problem.statement}\n\nUse this method: {method}\n\n{_reply(problem)}"
+        )
+
+    def slot(self, problem: Problem, number: int) -> str:
+        """The prompt for the program of a slot (1 to K), which is told nothing but that number."""
+        if self.name == "brief":
+            return f"{problem.statement}\n{number}. program:\n"
+        return self._chat(
+            f"Solve this programming problem.\n\n{problem.statement}\n\nThis is attempt number {number}.\n\n"
+            f"{_reply(problem)}"
         )
 
     def program(self, problem: Problem, completion: str) -> str:

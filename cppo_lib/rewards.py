@@ -1,16 +1,19 @@
 """Rewards of a tuple: outcome R_out, the planner's R_plan = J * R_out, and the solver's credit.
 
-The verifier gives r_k in {0, 1} for each of the K attempts of a tuple, and
+The verifier gives r_k in {0, 1} for each of the K attempts of a tuple (or, as an ablation, the share of tests that it
+passes), and
 
     R_out = max_k r_k          did any attempt pass?
     R_plan = J * R_out         credit for the planner only for a valid tuple that leads to success
+
+The other combinations in `PLANNER_REWARDS` are ablations of that product: sum J + R_out, outcome R_out, gate J.
 
 What the solver is paid for is not stated in the abstract: it is a named choice (`SOLVER_CREDITS`).
 
     own        r_k. Pays a solver for ignoring its method and writing the popular program, which
                undoes the coordination.
     tuple      R_out for every attempt: pays the failing attempts of a winning tuple too.
-    marginal   R_out minus R_out without attempt k: paid only where no sibling passed.
+    marginal   R_out minus R_out without attempt k: paid only where no sibling does as well.
     followed   r_k if the program implements method m_k, else 0: leaving the plan never pays.
 
 A frozen solver needs no credit: give it a solver weight of 0 (`advantages.fold_region_weights`).
@@ -29,16 +32,30 @@ Credit = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def r_out(passed: Tensor) -> Tensor:
-    """R_out of each tuple: 1 if any of its K attempts passed. (..., K) bool or 0/1 -> (...)."""
+    """R_out of each tuple: 1 if any of its K attempts passed. (..., K) bool, 0/1 or shares -> (...)."""
     return _as_float(passed).amax(dim=-1)
 
 
-def r_plan(j: Tensor, outcome: Tensor) -> Tensor:
-    """R_plan = J * R_out of each tuple; `j` and `outcome` (...) of 0/1 or bool -> (...) float."""
+PLANNER_REWARDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "product": lambda j, outcome: j * outcome,
+    "sum": lambda j, outcome: j + outcome,
+    "outcome": lambda j, outcome: outcome,
+    "gate": lambda j, outcome: j,
+}
+
+
+def r_plan(j: Tensor, outcome: Tensor, name: str = "product") -> Tensor:
+    """R_plan of each tuple, by default J * R_out; `j` (0/1 or bool) and `outcome` (...) -> (...) float.
+
+    Raises:
+        ParameterError: a name that is not in `PLANNER_REWARDS`, or shapes that differ.
+    """
+    if name not in PLANNER_REWARDS:
+        raise ParameterError(f"unknown planner reward {name!r}; known: {', '.join(PLANNER_REWARDS)}")
     if j.shape != outcome.shape:
         shapes = f"{tuple(j.shape)} and {tuple(outcome.shape)}"
         raise ParameterError(f"gate and outcome have shapes {shapes}; they must match")
-    return _as_float(j) * _as_float(outcome)
+    return PLANNER_REWARDS[name](_as_float(j), _as_float(outcome))
 
 
 def own(passed: Tensor, followed: Tensor | None = None) -> Tensor:
@@ -52,9 +69,11 @@ def tuple_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:
 
 
 def marginal(passed: Tensor, followed: Tensor | None = None) -> Tensor:
-    """R_out minus R_out without attempt k: 1 for the only success. (..., K) -> (..., K)."""
+    """R_out minus R_out without attempt k: what it adds to the best of the others. (..., K) -> (..., K)."""
     rewards = _as_float(passed)
-    return rewards * (rewards.sum(dim=-1, keepdim=True) == 1)
+    own_slot = torch.eye(rewards.shape[-1], dtype=torch.bool, device=rewards.device)
+    others = rewards.unsqueeze(-2).masked_fill(own_slot, 0.0).amax(dim=-1)  # without siblings, R_out is 0
+    return (rewards - others).clamp(min=0.0)
 
 
 def followed_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from cppo_lib import gate
 from cppo_lib.planning import STEPS
 from cppo_lib.problems import Problem
 from cppo_lib.procedures import ProcedureName
-from cppo_lib.prompts import ParsedTuple, PromptStyle
+from cppo_lib.prompts import ParsedTuple, PromptStyle, SolverPrompt
 from cppo_lib.slots import Planned, Slot, Steps, Task
 
 
@@ -91,6 +91,7 @@ def rollout(
     max_plan_tokens: int,
     max_program_tokens: int,
     generate_plans: Generate | None = None,
+    solver_prompt: SolverPrompt = "method",
     seed: int = 0,
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
@@ -101,12 +102,16 @@ def rollout(
 
     Args:
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
+        solver_prompt: `slot`: the tuple is written and judged, but the solver is told its slot's number instead.
         seed: root of what the procedure itself draws.
 
     Raises:
         ParameterError: a procedure that the style has no words for.
     """
-    tasks = [Task(problem, k, style, random.Random(f"{seed}/{number}")) for number, problem in enumerate(problems)]
+    tasks = [
+        Task(problem, k, style, random.Random(f"{seed}/{number}"), solver_prompt)
+        for number, problem in enumerate(problems)
+    ]
     planner = generate_plans or generate
     planned, plans = _plan(
         [STEPS[procedure](task) for task in tasks],

@@ -104,9 +104,10 @@ def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
     path = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / "corpus.jsonl"
     corpus = store.read_jsonl(paths.require(path, notebook="01_data_prep"))
     longest = min(len(entry["plan"]) for entry in corpus)
-    if cfg.k > longest:
-        raise ParameterError(f"k={cfg.k}, but the corpus lists {longest} methods per plan; choose k: {longest}")
-    return crossroads_rows(corpus, style, cfg.k), [path]
+    largest = max([cfg.k, *cfg.also_k])
+    if largest > longest:
+        raise ParameterError(f"k={largest}, but the corpus lists {longest} methods per plan; choose k: {longest}")
+    return crossroads_rows(corpus, style, cfg.k, cfg.also_k), [path]
 
 
 def _pretrain(cfg: PlannerSFT, rows: list[SFTRow], folder: Path) -> None:

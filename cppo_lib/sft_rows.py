@@ -20,8 +20,10 @@ class SFTRow:
     completion: str
 
 
-def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int) -> list[SFTRow]:
-    """Render corpus rows as supervised examples, four per corpus row, one of each kind.
+def crossroads_rows(
+    corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int, also_k: Sequence[int] = ()
+) -> list[SFTRow]:
+    """Render corpus rows as supervised examples, four per corpus row, one of each kind (and a plan per `also_k`).
 
     Direct programs and one-method plans follow the popularity q of the methods; solver rows name each method
     equally often, so that the solver can follow any of them. Plans list the first k methods of the row's plan, always
@@ -34,11 +36,11 @@ def crossroads_rows(corpus: Sequence[dict[str, Any]], style: PromptStyle, k: int
         programs = {method.name: method.program for method in families[entry["family"]].methods}
         problem = Problem("corpus", "crossroads", entry["statement"], (Test("", ""),))
         popular, uniform = entry["popular"], entry["uniform"]
-        chosen = [name for name in programs if name in entry["plan"][:k]]
+        plans = {size: [name for name in programs if name in entry["plan"][:size]] for size in (k, *also_k)}
         rows += [
             SFTRow("direct", style.direct(problem), programs[popular]),
             SFTRow("solver", style.solver(problem, uniform), programs[uniform]),
-            SFTRow("plan", style.planner(problem, k), render_tuple(chosen)),
+            *(SFTRow("plan", style.planner(problem, size), render_tuple(plan)) for size, plan in plans.items()),
             SFTRow("plan1", style.planner(problem, 1), render_tuple([popular])),
         ]
     return rows

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from cppo_lib.problems import Problem
-from cppo_lib.prompts import ParsedTuple, PromptStyle
+from cppo_lib.prompts import ParsedTuple, PromptStyle, SolverPrompt
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ Steps = Generator[list[str], list[str], Planned]
 
 @dataclass(frozen=True)
 class Task:
-    """One member's work: exactly `k` programs for `problem`. `rng` makes the procedure's own draws."""
+    """One member's work: exactly `k` programs for `problem`.
+
+    Attributes:
+        rng: makes the procedure's own draws.
+        solver_prompt: what the solver of a tuple is told.
+    """
 
     problem: Problem
     k: int
     style: PromptStyle
     rng: random.Random
+    solver_prompt: SolverPrompt = "method"
 
     def direct(self) -> Slot:
         """A slot that names no method."""

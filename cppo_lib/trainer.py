@@ -14,16 +14,17 @@ rows in TRL's own geometry, and distribution, PEFT, vLLM and resume are TRL's. D
 rules of `advantages`) have rows [solver 1..K] only: `num_generations = G * K`, one advantage rule over all of them.
 
 Departure from plain TRL: `batching.compact` leaves out rows that cannot change the step and runs equal rows once. That
-is exact for the on-policy token-mean loss, and is not done with a KL term or with vLLM's importance weights.
+is exact for the on-policy token-mean loss, and is not done with a KL term, with an entropy bonus (TRL's: the mean
+entropy over all tokens of the step) or with vLLM's importance weights.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from cppo_lib import advantages, judging, rewards
+from cppo_lib import advantages, judged, judging
 from cppo_lib.batching import compact
 from cppo_lib.decoding import Draw, sample
 from cppo_lib.errors import ParameterError
@@ -43,25 +44,8 @@ from cppo_lib.kv_cache import group_heads
 from cppo_lib.objective import Objective, check_geometry, check_trl
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
-from cppo_lib.rollout import Completion, Member, rollout
-from cppo_lib.verifier import Result, Verifier
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A generation batch of this process: members, results and what was made of them, all in member order.
-
-    `credit` and `passed` have shape (members, K), `r_plan` and `valid` (members,); `followed` is None where nobody
-    judges plan-following.
-    """
-
-    members: list[Member]
-    results: list[list[Result]]
-    passed: Tensor
-    followed: Tensor | None
-    valid: Tensor
-    r_plan: Tensor
-    credit: Tensor
+from cppo_lib.rollout import Completion, rollout
+from cppo_lib.verifier import Verifier
 
 
 class CPPOTrainer(GRPOTrainer):
@@ -106,9 +90,10 @@ class CPPOTrainer(GRPOTrainer):
         self.judge = judge
         self.step_stats: dict[str, Any] = {}
         self._problem_batch: list[Problem] = []
-        self._judged: Judged | None = None
+        self._judged: judged.Judged | None = None
         self._global_rewards = torch.empty(0)
         self._global_methods = torch.empty(0)
+        self._global_logps = torch.empty(0)
         rows = [{"prompt": style.direct(p), "problem": i} for i, p in enumerate(self.problems)]
         super().__init__(
             model=model,
@@ -175,9 +160,10 @@ class CPPOTrainer(GRPOTrainer):
             generate=self._complete,
             max_plan_tokens=self.objective.max_plan_tokens,
             max_program_tokens=self.objective.max_program_tokens,
+            solver_prompt=self.objective.solver_prompt,
         )
         generated = time.perf_counter()
-        self._judged = self._judge(members)
+        self._judged = judged.judge(members, self.objective, self.verifier, self.judge)
         self.step_stats = {
             "generate_s": generated - started,
             "verifier_s": time.perf_counter() - generated,
@@ -191,30 +177,6 @@ class CPPOTrainer(GRPOTrainer):
         }
 
     # --- rewards ------------------------------------------------------------------------------------------------
-
-    def _judge(self, members: list[Member]) -> Judged:
-        results = judging.judge_members(members, self.verifier)
-        failed = [result.reason for row in results for result in row if result.verdict == "IE"]
-        judging.check_internal_errors(failed, sum(map(len, results)))
-        passed = torch.tensor([[r.passed for r in row] for row in results], dtype=torch.float32)
-        followed = None
-        if self.objective.planned and self.judge is not None:
-            implemented = self.judge.methods(members)
-            answers = [judging.followed(m, row) for m, row in zip(members, implemented, strict=True)]
-            followed = torch.tensor([[bool(a) for a in row] for row in answers], dtype=torch.float32)
-        valid = torch.tensor([m.valid is not False for m in members], dtype=torch.float32)
-        credit_name = self.objective.credit if self.objective.planned else "own"
-        frozen = credit_name == "frozen"
-        credit = rewards.solver_credit("own" if frozen else credit_name, passed, followed)
-        return Judged(
-            members,
-            results,
-            passed,
-            followed,
-            valid,
-            rewards.r_plan(valid, rewards.r_out(passed)),
-            credit,
-        )
 
     def _row_rewards(self, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """One reward per row in block order: R_plan on the planner's row, credit on the solver's."""
@@ -236,6 +198,8 @@ class CPPOTrainer(GRPOTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         tokens = self.accelerator.gather(output["completion_mask"].sum(dim=1))
         self._global_methods = self.accelerator.gather(self._method_ids())
+        if self.objective.algorithm == "unlikeliness":
+            self._global_logps = self.accelerator.gather(self._sequence_logps(output))
         scaled = self._advantages(self._global_rewards, tokens)
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = scaled[start : start + len(inputs)]
@@ -247,7 +211,9 @@ class CPPOTrainer(GRPOTrainer):
         objective = self.objective
         if not objective.planned:
             grouped = row_rewards.view(-1, objective.rows_per_problem)
-            return advantages.get_rule(objective.algorithm)(grouped, k=objective.rule_k).flatten()
+            if objective.algorithm == "unlikeliness":
+                grouped = advantages.unlikely(grouped, self._global_logps.view_as(grouped))
+            return advantages.get_rule(objective.algorithm)(grouped, k=self._rule_k()).flatten()
         shape = (-1, objective.group_size, objective.block)
         blocks, counts = row_rewards.view(shape), tokens.view(shape)
         planner, solver = advantages.cppo_advantages(
@@ -266,6 +232,29 @@ class CPPOTrainer(GRPOTrainer):
         )
         return torch.cat([planner.unsqueeze(-1), solver], dim=-1).flatten()
 
+    def _rule_k(self) -> int:
+        """The k of the advantage rule in the step that is being made; a resumed run knows its step too."""
+        return self.objective.k_at(self.state.global_step, self.args.max_steps)
+
+    def _sequence_logps(self, output: dict[str, Any]) -> Tensor:
+        """(rows,) log-probability of each row's completion under the policy that sampled it.
+
+        TRL has them where it corrects for a sampler in another process. Elsewhere they cost a forward pass, without
+        gradients, over all rows of the batch.
+        """
+        mask = output["completion_mask"]
+        if "old_per_token_logps" in output:
+            return (output["old_per_token_logps"] * mask).sum(dim=1)
+        with torch.no_grad():
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
+                torch.cat([output["prompt_mask"], mask], dim=1),
+                mask.size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        return (logps * mask).sum(dim=1)
+
     def _method_ids(self) -> Tensor:
         """(members, K) integers that are equal where two slots name the same method, the same on every process."""
         assert self._judged is not None
@@ -274,27 +263,14 @@ class CPPOTrainer(GRPOTrainer):
 
     def _collect_stats(self, tokens: Tensor) -> None:
         assert self._judged is not None
-        judged, objective = self._judged, self.objective
-        outcome = rewards.r_out(judged.passed)
+        objective = self.objective
         counts = tokens.view(-1, objective.block)
-        named = [m for m in judged.members if m.parsed is not None]
-        local: dict[str, float] = {
-            "r_out": outcome.mean().item(),
-            "r_solver": judged.passed.mean().item(),
-            "distinct_programs": _mean([len(set(m.programs)) for m in judged.members]),
-        }
-        if objective.planned:
-            local |= {
-                "j": judged.valid.mean().item(),
-                "r_plan": judged.r_plan.mean().item(),
-                "duplicate_rate": _mean([m.refusal == "repeated" for m in named]),
-            }
-        if judged.followed is not None:
-            local["followed"] = judged.followed.mean().item()
-        means = self.accelerator.gather(torch.tensor([list(local.values())])).mean(dim=0)
+        local = judged.statistics(self._judged, objective.planned)
+        means = self.accelerator.gather(torch.tensor([list(local.values())])).mean(dim=0).tolist()
+        known = {name: value for name, value in zip(local, means, strict=True) if not math.isnan(value)}
         planner_tokens = int(counts[:, 0].sum()) if objective.planned else 0
-        self.step_stats |= dict(zip(local, means.tolist(), strict=True))
-        self.step_stats |= {
+        self.step_stats |= known | {
+            "rule_k": self._rule_k(),
             "planner_tokens": planner_tokens,
             "solver_tokens": int(counts.sum()) - planner_tokens,
             "programs": len(tokens) // objective.block * objective.k,
@@ -303,46 +279,19 @@ class CPPOTrainer(GRPOTrainer):
     def attempt_rows(self) -> list[dict[str, Any]]:
         """The attempts of this process's latest generation batch, one row each, for people to look at."""
         assert self._judged is not None
-        judged = self._judged
-        rows = []
-        for number, (member, results) in enumerate(zip(judged.members, judged.results, strict=True)):
-            for slot, (strategy, program, result) in enumerate(
-                zip(member.strategies, member.programs, results, strict=True)
-            ):
-                rows.append(
-                    {
-                        "problem_id": member.problem.id,
-                        "group": member.problem.meta.get("group", ""),
-                        "member": number,
-                        "slot": slot,
-                        "plan": member.plans[0].text if member.plans else None,
-                        "valid": member.valid,
-                        "refusal": member.refusal,
-                        "strategy": strategy,
-                        "program": program,
-                        "verdict": result.verdict,
-                        "passed": result.passed,
-                        "followed": None if judged.followed is None else bool(judged.followed[number, slot]),
-                        "credit": float(judged.credit[number, slot]),
-                        "r_plan": float(judged.r_plan[number]) if self.objective.planned else None,
-                    }
-                )
-        return rows
+        return judged.attempt_rows(self._judged, self.objective.planned)
 
     # --- micro-batches ------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        # With a KL term every row counts, and vLLM's rows differ in their importance weights: nothing to merge then.
-        exact = self.beta == 0.0 and not self.use_vllm
+        # With a KL term or an entropy bonus every row counts, and vLLM's rows differ in their importance weights:
+        # nothing to merge then.
+        exact = self.beta == 0.0 and self.entropy_coef == 0.0 and not self.use_vllm
         if self.model is not None and self.model.training and self._buffered_inputs is not before and exact:
             chunks, kept = compact(self._buffered_inputs)
             self._buffered_inputs = chunks
             self.step_stats["kept_rows"] = kept
             inputs = chunks[self._step % self.args.steps_per_generation]
         return inputs
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -37,11 +37,17 @@ METRICS = {
     "step": "optimiser step, from 1",
     "r_out": "share of members with at least one accepted attempt (direct arms: of blocks of K samples)",
     "j": "share of tuples that pass the gate",
-    "r_plan": "mean planner reward, J * R_out",
+    "r_plan": "mean planner reward, J * R_out unless `reward` says otherwise",
     "r_solver": "share of accepted attempts, mean r_k",
     "followed": "share of attempts whose program implements the method that the slot was given",
     "duplicate_rate": "share of tuples that the gate refuses for a repeated method",
+    "distinct_methods": "share of tuples whose programs implement K different methods, by the judge of methods",
     "distinct_programs": "different programs per member, mean",
+    "public_only": "share of attempts that pass all public tests and fail a hidden one; null where a failing program "
+    "was not run on every public test",
+    "planner_entropy": "entropy of the G plans for a problem, nats, from their counts (at most ln G)",
+    "solver_entropy": "entropy of the G * K programs for a problem, nats, from their counts (at most ln G K)",
+    "rule_k": "k of the advantage rule",
     "loss": "TRL's loss before the step",
     "grad_norm": "gradient norm before clipping",
     "kept_rows": "rows run through the model after merging equal rows and dropping zero advantages",
@@ -116,6 +122,10 @@ def objective_of(cfg: RLTraining) -> Objective:
         rule_k=cfg.pkpo_k,
         max_plan_tokens=cfg.max_plan_tokens,
         max_program_tokens=cfg.max_program_tokens,
+        rule_k_end=cfg.pkpo_k_end,
+        reward=cfg.reward,
+        outcome_reward=cfg.outcome_reward,
+        solver_prompt=cfg.solver_prompt,
     )
 
 
@@ -150,6 +160,7 @@ def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
         learning_rate=cfg.learning_rate,
         lr_scheduler_type="constant",
         beta=cfg.beta,
+        entropy_coef=cfg.entropy_coef,
         loss_type="dapo",
         num_iterations=1,
         logging_steps=1,
@@ -185,7 +196,10 @@ def train(cfg: RLTraining) -> Path:
     style = PromptStyle(cfg.prompt_style, tokenizer)
     log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
     started = time.perf_counter()
-    with judging.open_verifier(cfg.profile, total_cpu_s=judging.TRAINING_CPU_S) as verifier:
+    verifier_opened = judging.open_verifier(
+        cfg.profile, total_cpu_s=judging.TRAINING_CPU_S, all_tests=cfg.outcome_reward == "fraction"
+    )
+    with verifier_opened as verifier:
         trainer = CPPOTrainer(
             model=model,
             tokenizer=tokenizer,

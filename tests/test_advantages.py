@@ -13,12 +13,10 @@ from cppo_lib.advantages import (
     cppo_advantages,
     fold_region_weights,
     get_rule,
-    leave_one_out,
-    leave_one_out_minus_one,
-    max_at_k,
-    subset_credit,
+    unlikely,
 )
 from cppo_lib.errors import ParameterError
+from cppo_lib.pkpo import leave_one_out, leave_one_out_minus_one, max_at_k, subset_credit
 
 TINY = 1e-12
 
@@ -72,7 +70,10 @@ RULE_FIXTURES = {
     "pass_at_k": (0.52223, -0.17408, 5e-6),
     "pkpo": (16 / 7, 0.0, TINY),
     "pkpo_loo": (8 * 17 / 98, -8 * 13 / 98, TINY),
+    "psr": (1.0, 0.0, TINY),
     "nsr": (0.0, -1.0, TINY),
+    "w_reinforce": (0.1, -1.0, TINY),
+    "unlikeliness": (1.6198, -0.5399, 5e-5),  # grpo's: its rewards are shaped before
 }
 
 
@@ -298,3 +299,21 @@ def test_bad_input_is_named() -> None:
         get_rule("grpo")(vector([1, float("nan")]), k=1)
     with pytest.raises(ParameterError, match="must not be negative"):
         fold_region_weights(planner, solver, planner_tokens=1, solver_tokens=1, solver_weight=-1)
+
+
+def test_unlikelier_successes_are_paid_more() -> None:
+    """n = 4: ranks 3, 0, 2, 1 take 0.25 * rank / 4 off the reward; wrong samples keep 0."""
+    rewards, logps = vector([1, 1, 0, 1]), vector([-1, -9, -2, -5])
+    assert close(unlikely(rewards, logps), [1 - 0.25 * 3 / 4, 1, 0, 1 - 0.25 / 4])
+    advantages = get_rule("unlikeliness")(unlikely(rewards, logps), k=4)
+    assert advantages[1] > advantages[3] > advantages[0] > 0 > advantages[2]
+
+
+def test_equally_likely_samples_share_their_rank_whatever_their_order() -> None:
+    rewards, logps = vector([1, 1, 1, 0]), vector([-2, -2.00005, -1, -2])
+    shared = 1 - 0.25 * 1 / 4  # ranks 0, 1 and 2 are shared by the three samples at -2
+    assert close(unlikely(rewards, logps), [shared, shared, 1 - 0.25 * 3 / 4, 0])
+    batch = torch.stack([rewards, rewards.flip(0)])
+    assert close(unlikely(batch, torch.stack([logps, logps.flip(0)]))[1].flip(0), unlikely(rewards, logps))
+    with pytest.raises(ParameterError, match="must match"):
+        unlikely(rewards, logps[:3])

@@ -26,7 +26,8 @@ def edited(tmp_path: Path, **changes: object) -> Path:
     """A copy of the tiny CPPO file with some keys changed; None removes a key."""
     values = {**yaml.safe_load(CPPO.read_text()), **changes}
     path = tmp_path / CPPO.name
-    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
+    removed = {key for key, value in changes.items() if value is None}
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if key not in removed}))
     return path
 
 
@@ -39,6 +40,12 @@ def test_smoke_and_tiny_hold_the_same_runs():
     names = [sorted(p.name for p in (PARAMS / profile).iterdir()) for profile in ("smoke", "tiny")]
     assert names[0] == names[1]
     assert {name.split(".")[0] for name in names[0]} == set(MODELS)
+
+
+def test_a_slot_is_a_slot_of_a_tuple():
+    file = PARAMS / "tiny" / "04_evaluation.direct.yaml"
+    with pytest.raises(ParameterError, match="set procedure: tuple"):
+        config.load_params(file, solver_prompt="slot")
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny"])
@@ -95,6 +102,12 @@ def test_renamed_key_is_matched_to_the_one_it_replaced(tmp_path):
         ({"profile": "../up"}, "letters, digits, - and _ only"),
         ({"policy": ""}, "key 'policy' is ''"),
         ({"k": 4, "group_size": 8, "pkpo_k": 33}, "pkpo_k=33 must be at most group_size * k = 32"),
+        ({"pkpo_k_end": 64}, "pkpo_k_end=64 must be at most group_size * k = 32"),
+        ({"solver_prompt": "slot"}, "slot names no method to follow: set credit to own, tuple, marginal or frozen"),
+        ({"solver_prompt": "slot", "algorithm": "grpo"}, "set algorithm: cppo"),
+        ({"outcome_reward": "fraction", "algorithm": "nsr"}, "takes rewards 0 and 1 only"),
+        ({"reward": "prod"}, "key 'reward' is 'prod'; it must be one of product, sum, outcome, gate"),
+        ({"entropy_coef": -1.0}, "key 'entropy_coef' is -1.0; it must be a number, at least 0"),
     ],
 )
 def test_bad_value_is_one_line_with_the_allowed_range(tmp_path, changes, message):
@@ -180,11 +193,22 @@ def test_notebook_defaults_are_smoke_values(path):
 def test_choices_are_those_the_library_implements():
     from typing import get_args
 
-    from cppo_lib.advantages import ADVANTAGE_RULES, SolverGrouping
-    from cppo_lib.rewards import SOLVER_CREDITS
+    from cppo_lib.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
+    from cppo_lib.prompts import SolverPrompt
+    from cppo_lib.rewards import PLANNER_REWARDS, SOLVER_CREDITS
 
     fields = RLTraining.model_json_schema()["properties"]
     assert set(fields["algorithm"]["enum"]) == {*ADVANTAGE_RULES, "cppo"}
+    assert set(fields["reward"]["enum"]) == set(PLANNER_REWARDS)
+    assert set(fields["solver_prompt"]["enum"]) == set(get_args(SolverPrompt))
+    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction"}
+    for rule in ADVANTAGE_RULES:
+        refused = False
+        try:
+            RLTraining.model_validate(values | {"algorithm": rule})
+        except ValidationError:
+            refused = True
+        assert refused == (rule in BINARY_RULES)
     assert set(fields["credit"]["enum"]) == {*SOLVER_CREDITS, "frozen"}
     assert set(fields["solver_grouping"]["enum"]) == set(get_args(SolverGrouping))
 

@@ -7,7 +7,7 @@ import pytest
 from cppo_lib import judging
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import IsolationError
-from cppo_lib.problems import load_benchmark
+from cppo_lib.problems import Problem, Test, load_benchmark
 from cppo_lib.rollout import Completion, Member, Sample
 from cppo_lib.slots import Slot
 from cppo_lib.verifier import Verifier
@@ -61,3 +61,19 @@ def test_more_than_half_a_percent_without_a_verdict_is_an_error() -> None:
     judging.check_internal_errors(["the worker died twice"] * 2, 400)
     with pytest.raises(IsolationError, match=r"2 of 399 programs got no verdict \(IE: the worker died twice\)"):
         judging.check_internal_errors(["the worker died twice"] * 2, 399)
+
+
+def test_public_only_is_known_where_the_public_tests_were_run():
+    sample, hidden = Test("1\n", "1\n", "public"), Test("2\n", "4\n")
+    echo, square, wrong = "print(input())", "print(int(input())**2)", "print(0)"
+    first = Problem("a", "toy", "x", (sample, hidden))
+    last = Problem("b", "toy", "x", (hidden, sample))
+    with Verifier(workers=1) as stops, Verifier(workers=1, all_tests=True) as runs_all:
+        for problem, verifier, expected in (
+            (first, stops, [True, False, False]),
+            (last, stops, [None, False, None]),  # the hidden test failed before the public one was reached
+            (last, runs_all, [True, False, False]),
+            (Problem("c", "toy", "x", (hidden,)), stops, [None, None, None]),
+        ):
+            results = verifier.verify(problem, [echo, square, wrong])
+            assert [judging.public_only(problem, result) for result in results] == expected

@@ -114,7 +114,8 @@ def test_cell_ids_are_unique_words(name):
 def test_code_cells_are_short_and_narrow(name):
     for cell in code_cells(load(name)):
         lines = cell.source.splitlines()
-        assert 0 < len(lines) <= MAX_LINES, cell.id
+        most = 100 if "parameters" in cell.metadata.get("tags", []) else MAX_LINES  # a line for each key
+        assert 0 < len(lines) <= most, cell.id
         assert max(map(len, lines)) <= MAX_COLUMNS, cell.id
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.FunctionDef):

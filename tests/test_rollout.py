@@ -13,7 +13,6 @@ from cppo_lib import judging
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.model import build_tokenizer
-from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.rollout import Completion, Member, rollout
 from cppo_lib.verifier import Verifier
@@ -40,9 +39,10 @@ class Script:
         return [Completion([*ids, STYLE.tokenizer.eos_token_id]) for ids in STYLE.encode(replies)]
 
 
-def run(procedure: str, reply: Callable[[str], str], problems: list[Problem] = PROBLEMS) -> tuple[list[Member], Script]:
+def run(procedure: str, reply: Callable[[str], str], **options: str) -> tuple[list[Member], Script]:
     script = Script(reply)
-    members = rollout(problems, procedure, K, style=STYLE, generate=script, max_plan_tokens=20, max_program_tokens=30)
+    limits = {"max_plan_tokens": 20, "max_program_tokens": 30}
+    members = rollout(PROBLEMS, procedure, K, style=STYLE, generate=script, **limits, **options)
     return members, script
 
 
@@ -80,6 +80,16 @@ def test_tuple_gives_each_slot_the_method_that_the_one_plan_names_for_it():
         assert member.strategies == named
         assert member.programs == tuple(PROGRAMS[m] for m in named)
         assert len(member.plans) == 1
+
+
+@pytest.mark.parametrize("plan", ["1. mean\n2. mode\n3. midrange", "no list at all"])
+def test_a_slot_prompt_names_the_slot_and_nothing_of_the_plan(plan):
+    members, script = run("tuple", follow(plan), solver_prompt="slot")
+    assert script.calls[0][0] == [STYLE.planner(problem, K) for problem in PROBLEMS]
+    assert script.calls[1][0] == [STYLE.slot(problem, slot) for problem in PROBLEMS for slot in (1, 2, 3)]
+    assert len(set(script.calls[1][0])) == 2 * K
+    assert [member.strategies for member in members] == [(None,) * K] * 2
+    assert [member.valid for member in members] == [plan.startswith("1.")] * 2
 
 
 def test_plan_then_solve_plans_each_slot_by_itself_and_is_never_refused():

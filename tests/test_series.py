@@ -102,7 +102,7 @@ def test_model_takes_the_place_of_hub_ids_only():
 
 
 def test_unknown_profile_names_those_there_are():
-    with pytest.raises(ParameterError, match="choose PROFILE from laptop, laptop_baselines, paper, smoke, tiny"):
+    with pytest.raises(ParameterError, match="from ablations, laptop, laptop_baselines, paper, smoke, tiny"):
         Plan("tny")
 
 

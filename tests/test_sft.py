@@ -23,6 +23,18 @@ def test_plans_are_valid_tuples_in_catalogue_order():
         assert any(list(plan.methods) == [name for name in order if name in plan.methods] for order in orders)
 
 
+def test_further_sizes_add_plans_and_leave_the_other_rows_alone():
+    corpus = crossroads.world(1, 1, 1, 20, 1, 0)["corpus"]
+    style = PromptStyle("brief", None)
+    rows = sft.crossroads_rows(corpus, style, 4)
+    more = sft.crossroads_rows(corpus, style, 4, (2, 8))
+    added = [row for row in more if row not in rows]
+    assert [row for row in more if row in rows] == rows
+    for size in (2, 8):
+        plans = [parse_tuple(row.completion, size) for row in added if f"\n{size} methods: " in row.prompt]
+        assert len(plans) == len(corpus) and all(gate.judge(plan).valid for plan in plans)
+
+
 def test_solver_rows_show_the_program_of_the_named_method():
     corpus = crossroads.world(1, 1, 1, 8, 1, 0)["corpus"]
     rows = [row for row in sft.crossroads_rows(corpus, PromptStyle("brief", None), 4) if row.kind == "solver"]
@@ -56,6 +68,13 @@ def test_missing_corpus_names_the_notebook(runs):
 def test_benchmark_without_a_corpus_is_refused(runs):
     with pytest.raises(ParameterError, match="has no training corpus"):
         sft.train_planner(config.load_params(PARAMS / "02_planner_sft.yaml", benchmark="humaneval"))
+
+
+def test_more_methods_than_the_corpus_lists_are_refused(runs):
+    small = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1, "corpus_per_context": 4}
+    data_prep.prepare(config.load_params(PARAMS / "01_data_prep.yaml", options={**small, "hidden_tests": 2}))
+    with pytest.raises(ParameterError, match="k=9, but the corpus lists 8 methods"):
+        sft.train_planner(config.load_params(PARAMS / "02_planner_sft.yaml", also_k=[2, 9]))
 
 
 def test_both_stages_load_back_and_are_not_repeated(runs):

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+import small_policy
 import torch
 from datasets import Dataset
-from fitting import fit
+from small_policy import WORLD
 from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -20,11 +21,9 @@ from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import ParameterError
 from cppo_lib.objective import Objective
 from cppo_lib.prompts import PromptStyle
-from cppo_lib.sft import crossroads_rows
 from cppo_lib.trainer import CPPOTrainer
 from cppo_lib.verifier import Verifier
 
-WORLD = (3, 1, 1, 6, 1, 0)
 CPPO = Objective("cppo", 4, 2, "followed", "method", 1.0, 1.0, 4, 12, 8)
 GRPO = Objective("grpo", 4, 2, "own", "problem", 1.0, 1.0, 4, 12, 8)
 STEPS, PROBLEMS = 3, 2
@@ -38,16 +37,7 @@ def verifier():
 
 @pytest.fixture(scope="module")
 def policy_folder(tmp_path_factory) -> Path:
-    """A tiny policy that was fitted to a few programs, so that rewards and gradients are not all zero."""
-    world = crossroads.world(*WORLD)
-    rows = crossroads_rows(world["corpus"], PromptStyle("brief", None), 4)
-    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 1000)
-    policy = model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
-    texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind != "plan1"]
-    fit(policy, tokenizer, texts, steps=60, batches=4)
-    folder = tmp_path_factory.mktemp("policy") / "tiny"
-    model.save_policy(policy, tokenizer, folder)
-    return folder
+    return small_policy.save(tmp_path_factory.mktemp("policy") / "tiny")
 
 
 def config(objective: Objective, folder: Path, **changes) -> GRPOConfig:
@@ -138,15 +128,63 @@ def test_microbatches_do_not_change_the_step(policy_folder, verifier, tmp_path, 
     assert torch.allclose(weights(whole), weights(split), atol=1e-4)
 
 
-def test_resume_is_bit_identical(policy_folder, verifier, tmp_path):
-    straight = make(CPPO, policy_folder, verifier, tmp_path / "straight", max_steps=4)
+ANNEALED = dataclasses.replace(GRPO, algorithm="pkpo", rule_k=4, rule_k_end=1)
+
+
+@pytest.mark.parametrize("objective", [CPPO, ANNEALED], ids=["cppo", "annealed"])
+def test_resume_is_bit_identical(policy_folder, verifier, tmp_path, objective):
+    """An annealed k is that of the step, also in a run that begins in the middle."""
+    straight = make(objective, policy_folder, verifier, tmp_path / "straight", max_steps=4)
     straight.train()
-    first = make(CPPO, policy_folder, verifier, tmp_path / "cut", max_steps=2, save_strategy="steps", save_steps=2)
+    cut = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    first = make(objective, policy_folder, verifier, tmp_path / "cut", **cut)
     first.train()
-    second = make(CPPO, policy_folder, verifier, tmp_path / "cut", max_steps=4)
+    second = make(objective, policy_folder, verifier, tmp_path / "cut", max_steps=4)
     second.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
     assert losses(second)[-2:] == losses(straight)[-2:]
     assert torch.equal(weights(straight), weights(second))
+    assert second.step_stats["rule_k"] == (1 if objective is ANNEALED else 4)
+
+
+def test_annealed_k_has_an_equal_share_of_the_steps():
+    assert [ANNEALED.k_at(step, 8) for step in range(8)] == [4, 4, 3, 3, 2, 2, 1, 1]
+    rising = dataclasses.replace(ANNEALED, rule_k=1, rule_k_end=3)
+    assert [rising.k_at(step, 4) for step in range(4)] == [1, 1, 2, 3]
+    assert {GRPO.k_at(step, 4) for step in range(4)} == {4}
+    assert ANNEALED.k_at(0, 1) == 4
+
+
+def test_log_probabilities_of_sampled_programs_are_those_of_the_policy(policy_folder, verifier, tmp_path):
+    """Against one plain forward pass per sampled row, without padding."""
+    objective = dataclasses.replace(GRPO, algorithm="unlikeliness")
+    trainer = make(objective, policy_folder, verifier, tmp_path, max_steps=1, learning_rate=1e-12)
+    trainer.train()
+    expected = []
+    for member in trainer._judged.members:
+        for sample in member.attempts:
+            ids = torch.tensor([sample.prompt_ids + sample.completion.ids])
+            with torch.no_grad():
+                logps = trainer.model(ids).logits.log_softmax(-1)[0, :-1]
+            tail = range(len(sample.prompt_ids) - 1, ids.shape[1] - 1)
+            expected.append(sum(logps[at, ids[0, at + 1]].item() for at in tail))
+    assert trainer._global_logps.tolist() == pytest.approx(expected, abs=1e-3)
+    rewards = trainer._global_rewards.view(PROBLEMS, -1)
+    shaped = advantages.unlikely(rewards, torch.tensor(expected).view_as(rewards))
+    got = trainer._advantages(trainer._global_rewards, torch.ones(rewards.numel()))
+    assert got.tolist() == pytest.approx(advantages.grpo(shaped).flatten().tolist(), abs=1e-4)
+
+
+def test_entropy_bonus_counts_every_row_and_enters_the_loss(policy_folder, verifier, tmp_path):
+    plain = make(GRPO, policy_folder, verifier, tmp_path / "plain", max_steps=1)
+    plain.train()
+    bonus = make(GRPO, policy_folder, verifier, tmp_path / "bonus", max_steps=1, entropy_coef=0.5)
+    bonus.train()
+    assert "kept_rows" in plain.step_stats and "kept_rows" not in bonus.step_stats
+    assert len(bonus._buffered_inputs[0]["advantages"]) == PROBLEMS * GRPO.rows_per_problem
+    [entropy] = [row["entropy"] for row in bonus.state.log_history if "entropy" in row]
+    assert entropy > 0.1
+    assert losses(bonus)[0] == pytest.approx(losses(plain)[0] - 0.5 * entropy, abs=1e-4)
+    assert not torch.equal(weights(plain), weights(bonus))
 
 
 def test_frozen_solver_gets_no_gradient_rows(policy_folder, verifier, tmp_path):
