@@ -37,6 +37,7 @@ def parameters(**changes: object) -> Evaluation:
         "prompt_style": "brief", "procedure": "tuple", "k": K, "tuples": T, "limit": 5, "temperature": 1.0,
         "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0, "engine": "hf",
         "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
+        "solver_prompt": "method",
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
 
@@ -66,7 +67,7 @@ def prepared(runs: Path, policy: Path) -> Path:
     folder = runs / "test" / "02_planner_sft"
     folder.mkdir(parents=True)
     (folder / "sft").symlink_to(policy)
-    store.write_json(folder / "summary.json", {})
+    store.write_json(folder / "summary.json", {"provenance": {"params": {"base_model": "scratch"}}})
     return runs
 
 
@@ -125,12 +126,12 @@ def test_the_reporting_notebooks_read_the_records(prepared):
     evaluate(parameters(method="direct", procedure="direct", policy="sft"))
     store.write_json(prepared / "test" / "01_data_prep" / "crossroads" / "ceilings.json", crossroads.ceilings(K))
     from cppo_lib.parameters import PaperTables
-    from cppo_lib.tables import all_tables
+    from cppo_lib.tables import main_tables
 
     report = {"profile": "test", "benchmark": "crossroads", "seed": 0, "split": "test", "seeds": 1}
-    results = load_results(PaperTables.model_validate(report | {"resamples": 100, "figures_dir": ""}))
+    results = load_results(PaperTables.model_validate(report | {"resamples": 100, "figures_dir": "", "further_cells": []}))
     assert results.methods == ["direct", "sft"]
-    assert len(all_tables(results)[0].numbers) == 5  # two methods and three closed forms
+    assert len(main_tables(results)[0].numbers) == 5  # two methods and three closed forms
 
 
 def scripted(procedure: str, plan: str) -> pd.DataFrame:
