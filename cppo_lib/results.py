@@ -74,7 +74,7 @@ BASELINES = ("pkpo", "direct", "cppo")
 REWARD = ("reward_sum", "reward_outcome", "reward_gate", "tests_fraction")
 CREDIT = ("credit_own", "credit_tuple", "credit_marginal", "credit_frozen")
 GROUPING = ("group_problem", "group_slot", "group_tuple")
-SHARING = ("weights_planner", "weights_solver", "slot_only", "two_adapters")
+SHARING = ("weights_planner", "weights_solver", "slot_only")
 SWEEP = ("k1", "k2", "k8")
 ABLATIONS = (*REWARD, *CREDIT, *GROUPING, *SHARING, *SWEEP)
 """Methods that are CPPO with one choice changed."""
