@@ -1,9 +1,10 @@
 """Sampling one batch of completions from a causal language model.
 
 `generate()` of transformers does the same for any set of options. For ours alone three things can be had that it does
-not offer, and that together make up most of the time with a large vocabulary (see benchmarks/engines.py): prompts that
-are asked several times are read once and their key-value cache is copied; sequences that have ended leave the batch;
-and the nucleus is cut from the most likely tokens instead of sorting the whole vocabulary at every step.
+not offer, and that together make up most of the time with a large vocabulary (see benchmarks/engines.py): what prompts
+share (all of it where a problem is asked several times, the problem where K solvers get a method each) is read once and
+its key-value cache is copied; sequences that have ended leave the batch; and the nucleus is cut from the most likely
+tokens instead of sorting the whole vocabulary at every step.
 
 Every sequence has random numbers of its own, so that what is drawn for it does not depend on its neighbours.
 """
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from cppo_lib.kv_cache import growing_cache, keep_sequences
+from cppo_lib.kv_cache import GrowingLayer, growing_cache, keep_sequences
 
 HEAD = 1024
 """Most likely tokens among which the nucleus is looked for first."""
 CROWD = 8
 """Ended sequences leave the batch once they are at least one in CROWD: each departure copies the cache."""
+SHARED = 0.5
+"""Prompts that have at least this part of their tokens in common, from the first on, share the reading of these."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,9 @@ def sample(
         draw: how a token is drawn; end_ids: tokens that end a completion; pad_id: fills up short prompts on the left.
     """
     device, steps = model.device, uniform.shape[1]
-    distinct = list(dict.fromkeys(map(tuple, prompts)))
-    copies = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=device)
-    width = max(map(len, distinct))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in distinct], device=device)  # (U, P)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in distinct], device=device)
-    places = (mask.cumsum(dim=-1) - 1).clamp(min=0)
     cache = growing_cache(model)
-    asked = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
-    logits = model(input_ids=ids, **asked, use_cache=True, logits_to_keep=1).logits[copies, -1]  # (B, V)
-    keep_sequences(cache, copies)
-    mask, places = mask[copies], places[copies, -1:] + 1
+    logits, mask = _read(model, cache, prompts, pad_id)
+    places = mask.sum(dim=-1, keepdim=True)  # (B, 1)
 
     rows = list(range(len(prompts)))  # the completion that each sequence of the batch belongs to
     ends = torch.tensor(list(end_ids), device=device)
@@ -114,3 +109,60 @@ def sample(
         logits = model(input_ids=tokens.unsqueeze(-1), **asked, use_cache=True).logits[:, -1]
         places = places + 1
     return completions
+
+
+def _read(
+    model: PreTrainedModel, cache: DynamicCache, prompts: Sequence[Sequence[int]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Fill the cache with the prompts; the logits after each of them (B, V) and the cache's mask (B, P)."""
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    mask = torch.ones(len(distinct), 0, dtype=torch.long, device=model.device)
+    # A state of linear attention has no places that a mask could leave out, so its padding can only come first.
+    heads, owners = shared_heads(distinct) if all(type(layer) is GrowingLayer for layer in cache.layers) else ([], [])
+    if heads:
+        _, mask = _append(model, cache, mask[: len(heads)], heads, pad_id)
+        chosen = torch.tensor(owners, device=model.device)
+        keep_sequences(cache, chosen)
+        mask = mask[chosen]
+    tails = [row[len(heads[owner]) :] for row, owner in zip(distinct, owners, strict=True)] if heads else distinct
+    logits, mask = _append(model, cache, mask, tails, pad_id)
+    copies = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=model.device)
+    keep_sequences(cache, copies)
+    return logits[copies], mask[copies]
+
+
+def _append(
+    model: PreTrainedModel, cache: DynamicCache, mask: Tensor, rows: Sequence[tuple[int, ...]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Read rows of tokens, padded on the left, behind what the cache holds; their last logits and the longer mask."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=model.device)
+    new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    mask = torch.cat([mask, new], dim=-1)
+    places = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -width:]
+    asked = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
+    return model(input_ids=ids, **asked, use_cache=True, logits_to_keep=1).logits[:, -1], mask
+
+
+def shared_heads(prompts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Beginnings that several prompts share, and for each prompt which one is its own.
+
+    Every prompt keeps at least its last token to itself. Empty where no two prompts share enough.
+    """
+    heads: list[tuple[int, ...]] = []
+    owners = [0] * len(prompts)
+    for place in sorted(range(len(prompts)), key=prompts.__getitem__):
+        prompt = prompts[place]
+        common = _common(heads[-1], prompt[:-1]) if heads else 0
+        if heads and common >= SHARED * max(len(heads[-1]), len(prompt)):
+            heads[-1] = prompt[:common]
+        else:
+            heads.append(prompt[:-1])
+        owners[place] = len(heads) - 1
+    return (heads, owners) if len(heads) < len(prompts) else ([], [])
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two prompts have in common from the first on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -141,7 +141,7 @@ STEPS: dict[ProcedureName, Callable[[Task], Steps]] = {
     "ifg": ifg,
     "divsampling": divsampling.injected,
     "divsampling_ideas": divsampling.ideas,
-    "plansearch": partial(plansearch.search, tree=plansearch.FULL),
-    "plansearch_lite": partial(plansearch.search, tree=plansearch.LITE),
+    "plansearch": plansearch.search,
+    "plansearch_lite": plansearch.lite,
 }
 """The steps of each procedure."""

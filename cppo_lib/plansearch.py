@@ -8,19 +8,22 @@ prompt, while the authors' code fills up with repeated programs.
 
 Other departures: the authors have the model rewrite its observations as a list, filter them, and write pseudocode
 between idea and program; we ask for a list at once and for the program from the idea. Ideas are asked for on the drawn
-leaves alone, since no other is used, and public tests select nothing. The lite form, one layer and ideas of one line,
-takes a few times the planner tokens of a tuple of methods, where the full form takes hundreds.
+leaves alone, since no other is used, and public tests select nothing.
+
+The full form takes hundreds of times the planner tokens of a tuple of methods. The lite form is as near to a tuple's
+tokens as a search can be: one layer of as few observations as have K subsets (two for K=4), and one call that lists
+the ideas of all drawn leaves, a line each. Its planner sees the leaves together, as that of a tuple sees its methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 
 from cppo_lib.gate import normalise
 from cppo_lib.prompts import parse_tuple
-from cppo_lib.slots import Planned, Steps, Task
+from cppo_lib.slots import Planned, Slot, Steps, Task
 
 Leaf = tuple[str, ...]
 SUBSET = 2
@@ -29,37 +32,47 @@ SUBSET = 2
 
 @dataclass(frozen=True)
 class Tree:
-    """How large a tree is grown.
-
-    Attributes:
-        observations: asked for at the root.
-        derived: asked for on each subset of them; 0: one layer only.
-        idea: how an idea is asked for.
-    """
+    """How large the full tree is grown: observations at the root, and derived ones on each subset of them."""
 
     observations: int
     derived: int
-    idea: str
 
 
-FULL = Tree(10, 3, "Describe in words, in at most five sentences and without code, how to solve it.")
-LITE = Tree(4, 0, "Which algorithm or idea solves it? Reply with one short sentence in plain words, without code.")
+FULL = Tree(10, 3)
+_IDEA = "Describe in words, in at most five sentences and without code, how to solve it."
 
 
-def search(task: Task, *, tree: Tree) -> Steps:
-    """Observations, derived observations where the tree has them, and an idea on each of K drawn leaves."""
-    (text,) = yield [task.style.ask(task.problem, _observe(tree.observations))]
-    leaves = subsets(parse_tuple(text, tree.observations).methods)
-    calls = 1
-    if tree.derived:
-        grounds = [leaf for leaf in leaves.values() if leaf]
-        texts = yield [task.style.ask(task.problem, _given(leaf) + _derive(tree.derived)) for leaf in grounds]
-        calls += len(grounds)
-        for text in texts:
-            leaves = subsets(parse_tuple(text, tree.derived).methods) | leaves
-    drawn = task.rng.sample(list(leaves.values()), min(task.k, len(leaves)))
-    ideas = yield [task.style.ask(task.problem, _given(leaf) + tree.idea) for leaf in drawn]
-    slots = [task.follow(idea.strip() or None, calls + number) for number, idea in enumerate(ideas)]
+def search(task: Task) -> Steps:
+    """Observations, derived observations, and an idea on each of K drawn leaves."""
+    (text,) = yield [task.style.ask(task.problem, _observe(FULL.observations))]
+    leaves = subsets(parse_tuple(text, FULL.observations).methods)
+    grounds = [leaf for leaf in leaves.values() if leaf]
+    texts = yield [task.style.ask(task.problem, _given(leaf) + _derive(FULL.derived)) for leaf in grounds]
+    for text in texts:
+        leaves = subsets(parse_tuple(text, FULL.derived).methods) | leaves
+    drawn = _drawn(task, leaves)
+    ideas = yield [task.style.ask(task.problem, _given(leaf) + _IDEA) for leaf in drawn]
+    calls = 1 + len(grounds)
+    return _planned(task, [task.follow(idea.strip() or None, calls + number) for number, idea in enumerate(ideas)])
+
+
+def lite(task: Task) -> Steps:
+    """As few observations as have K subsets, and one list of the ideas on K drawn leaves."""
+    asked = next(n for n in count(1) if 1 + n + n * (n - 1) // 2 >= task.k)
+    (text,) = yield [task.style.ask(task.problem, _observe(asked))]
+    drawn = _drawn(task, subsets(parse_tuple(text, asked).methods))
+    (listed,) = yield [task.style.ask(task.problem, _list_ideas(drawn))]
+    ideas = (*parse_tuple(listed, len(drawn)).methods, *[None] * len(drawn))
+    return _planned(task, [task.follow(idea, 1) for idea in ideas[: len(drawn)]])
+
+
+def _drawn(task: Task, leaves: Mapping[frozenset[str], Leaf]) -> list[Leaf]:
+    """K leaves, or all of them where there are fewer."""
+    return task.rng.sample(list(leaves.values()), min(task.k, len(leaves)))
+
+
+def _planned(task: Task, slots: list[Slot]) -> Planned:
+    """Direct prompts for the slots without a leaf."""
     return Planned((*slots, *[task.direct()] * (task.k - len(slots))))
 
 
@@ -90,3 +103,12 @@ def _lines(number: int) -> str:
 
 def _given(leaf: Leaf) -> str:
     return "".join(["This is known about it:\n", *[f"- {text}\n" for text in leaf], "\n"]) if leaf else ""
+
+
+def _list_ideas(leaves: list[Leaf]) -> str:
+    groups = "".join(f"{number}. {'; '.join(leaf) or 'nothing'}\n" for number, leaf in enumerate(leaves, start=1))
+    return (
+        f"This is known about it, in {len(leaves)} groups:\n{groups}\nFor each group, in this order, name the method "
+        f"that it suggests. Reply with a numbered list of exactly {len(leaves)} lines and nothing else: on each one "
+        "method in a few words, without code and explanations."
+    )

@@ -23,8 +23,8 @@ their own, pooling would score tuples that nobody drew, and the procedure is sco
   leaves of one tree, drawn without replacement.
 
 Training takes `direct` and `tuple`, for which every process of a distributed run makes the same calls with the same
-counts. The others are for evaluation; `plansearch` and `plansearch_lite` ask for as many ideas and derived observations
-as what was read allows, so their counts differ from problem to problem.
+counts. The others are for evaluation; `plansearch` asks for as many ideas and derived observations as what was read
+allows, so its counts differ from problem to problem.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ LABELS = {
     "plan_then_solve": "Plan-then-solve (i.i.d.)",
     "sequential": "Sequential planner",
     "plansearch": "PlanSearch",
-    "plansearch_lite": "PlanSearch, lite",
+    "plansearch_lite": "PlanSearch, about equal tokens",
     "untrained": "Untrained pipeline",
     "sft": "Planner-only SFT",
     "grpo": "GRPO",

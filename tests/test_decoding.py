@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from transformers.generation.logits_process import TopPLogitsWarper
 
-from cppo_lib.decoding import HEAD, Draw, sample
+from cppo_lib.decoding import HEAD, Draw, sample, shared_heads
 from cppo_lib.kv_cache import GROUPED, ROOM, group_heads
 
 END, PAD = [1, 2], 0
@@ -36,6 +36,33 @@ def test_greedy_completions_are_those_of_generate(model):
     for prompt, found in zip(prompts(), completions(model, prompts()), strict=True):
         wanted = model.generate(input_ids=torch.tensor([prompt]), generation_config=config)[0, len(prompt) :]
         assert found == wanted.tolist()
+
+
+def test_what_solver_prompts_share_is_read_once(model, monkeypatch):
+    """Two problems with three methods each, and a prompt that shares nothing."""
+    problems = [list(range(10, 30)), list(range(40, 52))]
+    given = [[*problem, *method, 7] for problem in problems for method in ([60], [61, 62, 63, 64], [65, 66])] + [[5, 6]]
+    read = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, *args, **asked: (read.append(asked), forward(self, *args, **asked))[1]
+    )
+    found = completions(model, given)
+    assert [tuple(asked["input_ids"].shape) for asked in read[:2]] == [(3, 20), (7, 5)]
+    alone = [completions(model, [row])[0] for row in given]
+    assert found == alone
+    config = GenerationConfig(do_sample=False, max_new_tokens=12, eos_token_id=END, pad_token_id=PAD)
+    for prompt, ids in zip(given, found, strict=True):
+        assert (
+            ids == model.generate(input_ids=torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
+        )
+
+
+def test_shared_heads():
+    rows = [(1, 2, 3, 4, 9), (1, 2, 3, 4, 5, 6), (7, 8), (1, 2, 3, 4)]
+    heads, owners = shared_heads(rows)
+    assert heads == [(1, 2, 3), (7,)] and owners == [0, 0, 1, 0]
+    assert shared_heads([(1, 2, 3, 4), (1, 5, 6, 7), (8,)]) == ([], [])  # a quarter in common is not enough
 
 
 def test_grouped_heads_attend_to_the_same(model):

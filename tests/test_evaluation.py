@@ -129,7 +129,9 @@ def test_the_reporting_notebooks_read_the_records(prepared):
     from cppo_lib.tables import main_tables
 
     report = {"profile": "test", "benchmark": "crossroads", "seed": 0, "split": "test", "seeds": 1}
-    results = load_results(PaperTables.model_validate(report | {"resamples": 100, "figures_dir": "", "further_cells": []}))
+    results = load_results(
+        PaperTables.model_validate(report | {"resamples": 100, "figures_dir": "", "further_cells": []})
+    )
     assert results.methods == ["direct", "sft"]
     assert len(main_tables(results)[0].numbers) == 5  # two methods and three closed forms
 

@@ -6,6 +6,7 @@ The policy is a script over rendered prompts; the chat template is a toy, so tha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import count
 from typing import get_args
@@ -22,7 +23,7 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.model import build_tokenizer
 from cppo_lib.parameters import Evaluation
 from cppo_lib.planning import STEPS, read_probabilities
-from cppo_lib.plansearch import FULL, LITE, subsets
+from cppo_lib.plansearch import FULL, subsets
 from cppo_lib.problems import Problem, Test
 from cppo_lib.procedures import BRIEF, PROCEDURES, ProcedureName
 from cppo_lib.prompts import PromptStyle, first_line, render_tuple
@@ -312,14 +313,23 @@ def test_leaves_are_the_subsets_of_at_most_two_different_observations():
     assert len(subsets(f"fact {number}" for number in range(10))) == 1 + 10 + 45
 
 
-def test_plansearch_lite_asks_for_an_idea_on_each_of_k_different_leaves():
-    (member,), script = run("plansearch_lite", lambda prompt: "1. odd\n2. small\n3. long\n4. far")
+def test_plansearch_lite_lists_ideas_on_k_different_leaves_in_one_call():
+    plan = numbered()
+    (member,), script = run("plansearch_lite", lambda prompt: "1. odd\n2. small" if "Make" in prompt else plan(prompt))
     observe, ideas, solver = script.calls
-    assert [len(call) for call in script.calls] == [1, K, K] and len(set(ideas)) == K
-    assert f"Make {LITE.observations} observations" in observe[0]
-    assert all(prompt.endswith(LITE.idea) for prompt in ideas)
-    assert [slot.plan for slot in member.slots] == [1, 2, 3, 4]
+    assert [len(call) for call in script.calls] == [1, 1, K]
+    assert "Make 2 observations" in observe[0]  # four subsets, as many as leaves are drawn
+    groups = sorted(re.findall(r"^\d\. (.*)$", ideas[0], re.MULTILINE))
+    assert groups in (["nothing", "odd", "odd; small", "small"], ["nothing", "odd", "small", "small; odd"])
+    assert member.strategies == ("item 0", "item 1", "item 2", "item 3")
+    assert [slot.plan for slot in member.slots] == [1] * K
     assert member.valid is None and len(solver) == K
+
+
+def test_plansearch_lite_asks_for_as_few_observations_as_k_needs():
+    for k, observations in ((1, 1), (2, 1), (4, 2), (5, 3), (8, 4), (64, 11)):
+        _, script = run("plansearch_lite", numbered(), k=k)
+        assert f"Make {observations} observations" in script.calls[0][0]
 
 
 def test_plansearch_derives_observations_from_every_subset():
@@ -332,22 +342,21 @@ def test_plansearch_derives_observations_from_every_subset():
 
 
 def test_a_tree_with_too_few_leaves_repeats_none():
-    (member,), script = run("plansearch_lite", lambda prompt: "1. odd" if "observations" in prompt else "Add them.")
-    assert len(script.calls[1]) == 2 and len(set(script.calls[1])) == 2
-    assert member.strategies == ("Add them.", "Add them.", None, None)
-    assert [slot.plan for slot in member.slots] == [1, 2, None, None]
+    (member,), script = run("plansearch_lite", lambda prompt: "1. odd" if "Make" in prompt else "1. Add them.")
+    assert "in 2 groups" in script.calls[1][0]
+    assert member.strategies == ("Add them.", None, None, None)
+    assert [slot.plan for slot in member.slots] == [1, 1, None, None]
     (member,), script = run("plansearch", lambda prompt: "nothing to list")
     assert [len(call) for call in script.calls] == [1, 1, K]  # the leaf without an observation is left
 
 
 def test_leaves_are_drawn_uniformly():
-    members, _ = run(
-        "plansearch_lite", lambda prompt: "1. odd\n2. small" if "Make 4" in prompt else prompt, members=400
-    )
+    def reply(prompt: str) -> str:
+        return "1. odd\n2. small" if "Make 10" in prompt else "none" if "Think of" in prompt else prompt
+
+    members, _ = run("plansearch", reply, members=400)
+    drawn = run("plansearch", reply, members=400, k=1)
     singles = {"both": 0, "odd": 0, "small": 0, "none": 0}
-    drawn = run(
-        "plansearch_lite", lambda prompt: "1. odd\n2. small" if "Make 4" in prompt else prompt, members=400, k=1
-    )
     for member in drawn[0]:
         idea = str(member.strategies[0])
         key = {(1, 1): "both", (1, 0): "odd", (0, 1): "small", (0, 0): "none"}
@@ -398,7 +407,7 @@ def evaluation(**changes: object) -> Evaluation:
         ("divsampling", [0, 0, 0, 0]),
         ("divsampling_ideas", [1, 0, 0, 0]),
         ("plansearch", [12, 1, 1, 1]),  # one for observations, ten for their subsets, and slot 0's own
-        ("plansearch_lite", [2, 1, 1, 1]),
+        ("plansearch_lite", [2, 0, 0, 0]),
     ],
 )
 def test_each_planner_call_is_counted_once_where_it_serves(frames, procedure, calls):
