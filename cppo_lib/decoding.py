@@ -11,7 +11,7 @@ Every sequence has random numbers of its own, so that what is drawn for it does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +73,7 @@ def sample(
     draw: Draw,
     end_ids: Sequence[int],
     pad_id: int,
+    report: Callable[[int], None] = lambda ended: None,
 ) -> list[list[int]]:
     """One completion per prompt, with the token that ended it.
 
@@ -80,6 +81,7 @@ def sample(
         prompts: token ids; equal ones are read once.
         uniform: numbers in [0, 1), (B, T): row b draws the at most T tokens of completion b.
         draw: how a token is drawn; end_ids: tokens that end a completion; pad_id: fills up short prompts on the left.
+        report: told at each step how many completions have ended.
     """
     device, steps = model.device, uniform.shape[1]
     cache = growing_cache(model)
@@ -97,6 +99,7 @@ def sample(
                 completions[row].append(token)
         going &= ~torch.isin(tokens, ends)
         left = int(going.sum())
+        report(len(prompts) - left)
         if not left or step == steps - 1:
             break
         if (len(rows) - left) * CROWD >= len(rows):

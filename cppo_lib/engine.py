@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,10 +102,10 @@ class HFEngine(SeededCalls):
                     draw=draw,
                     end_ids=self.end_ids,
                     pad_id=self.pad_id,
+                    report=partial(progress.report, start),
                 )
             for i, row in zip(batch, rows, strict=True):
                 completions[i] = row
-            progress.report(start + len(batch))
         return [Completion(ids) for ids in completions]
 
 
@@ -114,11 +115,11 @@ class Progress:
     def __init__(self, total: int) -> None:
         self.total, self._reported = total, time.monotonic()
 
-    def report(self, done: int) -> None:
-        """Say so, unless this was said a moment ago or the end is reached."""
-        if done < self.total and time.monotonic() - self._reported > REPORT_S:
+    def report(self, *done: int) -> None:
+        """Say so, unless this was said a moment ago or the end is reached; several numbers are added up."""
+        if sum(done) < self.total and time.monotonic() - self._reported > REPORT_S:
             self._reported = time.monotonic()
-            store.progress(f"  generated {done} of {self.total} sequences")
+            store.progress(f"  generated {sum(done)} of {self.total} sequences")
 
 
 def check_lengths(prompt_ids: list[list[int]], max_new_tokens: int, context: int | None) -> None:

@@ -122,6 +122,15 @@ def test_prompt_that_does_not_fit_names_the_sizes(policy):
     assert len(engine(policy).generate([[5] * 500], 12)) == 1
 
 
+def test_progress_is_told_within_a_batch(policy, monkeypatch, capsys):
+    monkeypatch.setattr("cppo_lib.engine.REPORT_S", 0.0)
+    given = prompts(policy[1], copies=4)
+    engine(policy, batch_size=12).generate(given, 60)
+    told = [int(line.split("generated ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()]
+    assert told == sorted(told) and told[-1] < len(given)
+    assert any(0 < number < 12 for number in told)  # before the first of two batches was done
+
+
 def test_no_prompts_are_no_completions(policy):
     assert engine(policy).generate([], 8) == []
 
