@@ -51,10 +51,10 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
             continue
         problem, slots = known[name], slots.sort_values("slot")
         plan = render_tuple(slots["strategy"].tolist())
-        rows[SFTRow("plan", style.planner(problem, len(slots)), plan)] = None
+        rows[SFTRow("plan", style.planner(problem, len(slots)), plan, problem)] = None
         for _, slot in slots[slots["passed"]].iterrows():
             reply = style.reply(slot["program"])
-            rows[SFTRow("solver", style.solver(problem, slot["strategy"]), reply)] = None
+            rows[SFTRow("solver", style.solver(problem, slot["strategy"]), reply, problem)] = None
     if not rows:
         raise DatasetError(
             f"none of {len(tuples)} tuples passed the gate and a test, so there is nothing to learn from: evaluate "

@@ -1,20 +1,27 @@
 """The gate J_psi(x, z): is a tuple of methods valid?
 
-`R_plan = J_psi * R_out` pays a planner only for tuples that pass the gate. Of the design's four conditions, this
-module decides the three that are rules: (1) the plan lists exactly K methods, (2) each is non-empty, short, and
-prose rather than code, (3) no two are the same. The abstract does not define J_psi; the rules are our default.
+`R_plan = J_psi * R_out` pays a planner only for tuples that pass the gate. Three conditions are rules, decided here:
+(1) the plan lists exactly K methods, (2) each is non-empty, short, and prose rather than code, (3) no two are the
+same. Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
+model that is asked (`cppo_lib.gate_llm`) or a classifier with weights psi (`cppo_lib.gate_classifier`). Evaluation uses
+the rules alone, so that the valid rates of all methods mean the same. The abstract does not define J_psi; this is our
+default.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the reports compare methods and read no prompt, which would load transformers
+    from cppo_lib.problems import Problem
     from cppo_lib.prompts import ParsedTuple
 
 MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
+THRESHOLD = 0.5  # a tuple is plausible when its score is above it
+IMPLAUSIBLE = "implausible"
 _CODE = re.compile(
     r"```|\bdef \w+\(|\bimport \w|\breturn\b.*[(\[=]|\bprint\(|\w+\[\w+\]\s*=|[{};]|==|\+=|\bfor \w+ in .*:"
 )
@@ -47,3 +54,37 @@ def judge(plan: ParsedTuple) -> GateDecision:
     if len(set(words)) < len(words):
         return GateDecision(False, "repeated")
     return GateDecision(True)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tuple of methods for a problem."""
+
+    problem: Problem
+    methods: tuple[str, ...]
+
+
+class Scorer(Protocol):
+    """Condition (4): a frozen model that says how likely it is that every method of a tuple is plausible."""
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """A number between 0 and 1 for each tuple, in order. Involves no other process of a distributed run."""
+        ...
+
+
+def decide(
+    problems: Sequence[Problem], plans: Sequence[ParsedTuple | None], scorer: Scorer | None
+) -> list[GateDecision | None]:
+    """J of many plans, one per problem; None where there is no tuple to judge.
+
+    The scorer is asked once, about all tuples that pass the rules; without one the rules are all there is.
+    """
+    decisions = [None if plan is None else judge(plan) for plan in plans]
+    asked = [i for i, decision in enumerate(decisions) if decision is not None and decision.valid]
+    if scorer is None or not asked:
+        return decisions
+    candidates = [Candidate(problems[i], plan.methods) for i in asked if (plan := plans[i]) is not None]
+    for i, score in zip(asked, scorer.scores(candidates), strict=True):
+        if score <= THRESHOLD:
+            decisions[i] = GateDecision(False, IMPLAUSIBLE)
+    return decisions

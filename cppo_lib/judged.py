@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cppo_lib import judging, rewards
+from cppo_lib.gate import IMPLAUSIBLE
 from cppo_lib.objective import Objective
 from cppo_lib.rollout import Member
 from cppo_lib.verifier import Result, Verifier
@@ -90,6 +91,8 @@ def statistics(judged: Judged, planned: bool) -> dict[str, float]:
     if planned:
         found |= {
             "j": judged.valid.mean().item(),
+            "j_rules": mean([bool(m.valid) or m.refusal == IMPLAUSIBLE for m in named]),
+            "gate_precision": _gate_precision(named),
             "r_plan": judged.r_plan.mean().item(),
             "duplicate_rate": mean([m.refusal == "repeated" for m in named]),
             "planner_entropy": _entropy([(m.problem.id, m.plans[0].text) for m in members]),
@@ -99,6 +102,12 @@ def statistics(judged: Judged, planned: bool) -> dict[str, float]:
     if judged.followed is not None:
         found["followed"] = judged.followed.mean().item()
     return found
+
+
+def _gate_precision(members: Sequence[Member]) -> float:
+    """Share of accepted tuples that are truly valid; NaN where nobody knows, or none was accepted."""
+    answers = [judging.truly_valid(member) for member in members if member.valid]
+    return math.nan if None in answers or not answers else mean([bool(answer) for answer in answers])
 
 
 def _public_only(judged: Judged) -> float:

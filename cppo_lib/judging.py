@@ -132,6 +132,15 @@ def method_judge(benchmark: str, verifier: Verifier) -> MethodJudge | None:
     return MethodJudge(verifier) if benchmark == "crossroads" else None
 
 
+def truly_valid(member: Member) -> bool | None:
+    """Does the tuple name K different methods of the problem's family? None where nobody knows, or without a tuple."""
+    if member.parsed is None or member.problem.benchmark != "crossroads":
+        return None
+    family = crossroads.family_of(member.problem)
+    named = {crossroads.method_named(family, method) for method in member.parsed.methods}
+    return member.parsed.complete and None not in named and len(named) == len(member.parsed.methods)
+
+
 def followed(member: Member, implemented: Sequence[str | None]) -> list[bool | None]:
     """Per slot: does the program implement the method that it was given? None where no method was given."""
     answers: list[bool | None] = []

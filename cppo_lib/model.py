@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -95,6 +96,37 @@ def load_policy(
     Raises:
         ModelError: the folder lacks weights or tokenizer files, or the hub id cannot be reached.
     """
+    return _load(name, AutoModelForCausalLM, trainable=trainable, dtype=dtype)
+
+
+def load_classifier(
+    name: str | Path, *, dtype: str = "float32", seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that gives a text one number (a logit), and its tokenizer.
+
+    Args:
+        name: a classifier's folder, or a causal language model to make one of: its output layer is left out, and the
+            new one is random, from `seed`.
+        dtype: of the weights.
+
+    Raises:
+        ModelError: as `load_policy`; or transformers has no classifier for the model.
+    """
+    torch.manual_seed(seed)
+    model, tokenizer = _load(
+        name,
+        AutoModelForSequenceClassification,
+        dtype=dtype,
+        num_labels=1,
+        problem_type="multi_label_classification",  # transformers' name for: a logistic loss on each label
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id  # the model reads the last token that is no padding
+    return model, tokenizer
+
+
+def _load(
+    name: str | Path, loader: Any, *, trainable: bool = False, **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = Path(name)
     adapter = (folder / ADAPTER).is_file()
     if folder.is_dir():
@@ -105,7 +137,7 @@ def load_policy(
     what = f"the base model {base!r} of adapter" if adapter else "model"
     with loading(f"{what} {str(name)!r}"):
         tokenizer = load_tokenizer(name)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        model = loader.from_pretrained(base, **options)
     if adapter:
         model = _attach(model, folder, trainable)
     if tokenizer.pad_token_id is None:
@@ -139,13 +171,14 @@ def _check_folder(folder: Path, weights: str) -> None:
         raise ModelError(f"{folder} holds no tokenizer (tokenizer_config.json): save the tokenizer beside the weights")
 
 
-def with_adapter(model: Any, *, rank: int, seed: int) -> Any:
+def with_adapter(model: Any, *, rank: int, seed: int, task: str = "CAUSAL_LM") -> Any:
     """The model with a trainable LoRA adapter (Hu et al. 2021) on every linear layer, the output layer excepted.
 
     Args:
         model: a plain model, or one that has an adapter already: that one is trained further, at its own rank.
         rank: of the adapter's matrices; 0 returns the model as it is, and all its weights are trained.
         seed: of the adapter's initial weights, with which the model still computes what it did before.
+        task: PEFT's name of what the model is for; of a classifier (`SEQ_CLS`) the output layer is trained too.
 
     Adapters scale by alpha / rank = 2 and have no dropout, so that the sampled and the trained policy are the same.
     Raises ModelError when the model has an adapter of another rank, or has one and rank is 0.
@@ -160,7 +193,7 @@ def with_adapter(model: Any, *, rank: int, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
     return get_peft_model(model, lora)
 
 

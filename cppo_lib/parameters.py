@@ -55,6 +55,7 @@ Algorithm = Literal[
 PlannerReward = Literal["product", "sum", "outcome", "gate"]
 OutcomeReward = Literal["binary", "fraction"]
 SolverPrompt = Literal["method", "slot"]
+GateName = Literal["rules", "llm", "trained"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
@@ -144,6 +145,11 @@ class PlannerSFT(Params):
     microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
+    gate_steps: int = Field(
+        ge=0,
+        description="optimiser steps of the gate's classifier, which starts from the base model; 0: none is trained "
+        f"({OURS})",
+    )
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
     also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
         description="further tuple sizes that the planner learns, for arms with another k (plans of one method are "
@@ -192,6 +198,15 @@ class RLTraining(Params):
     reward: PlannerReward = Field(
         description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
     )
+    gate: GateName = Field(
+        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that is "
+        "asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft accepts "
+        f"them ({OURS})"
+    )
+    gate_model: PolicyName | None = Field(
+        description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
+        "id; null with another gate"
+    )
     credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
     solver_grouping: Grouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
     solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
@@ -232,6 +247,25 @@ class RLTraining(Params):
         if self.outcome_reward == "fraction" and self.algorithm in ("pass_at_k", "psr", "nsr", "w_reinforce"):
             raise ValueError(f"algorithm {self.algorithm} takes rewards 0 and 1 only: set outcome_reward: binary")
         return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        if self.gate != "rules" and self.algorithm != "cppo":
+            raise ValueError(f"gate: {self.gate} judges tuples, which {self.algorithm} has none of: set gate: rules")
+        if (self.gate == "llm") != (self.gate_model is not None):
+            fix = "name a chat model" if self.gate == "llm" else "write null"
+            raise ValueError(f"key 'gate_model' is for gate: llm, and this is gate: {self.gate}: {fix}")
+        if self.gate == "llm" and self.prompt_style == "brief":
+            raise ValueError(
+                "gate: llm asks a chat model questions, and with prompt_style: brief the model was taught to answer "
+                "none: set gate: trained or rules"
+            )
+        return self
+
+    @property
+    def uses_sft(self) -> bool:
+        """Does the run take a model that 02_planner_sft has made?"""
+        return self.gate == "trained" or any(name in ("base", "sft") for name in (self.policy, self.gate_model))
 
 
 class Evaluation(Params):

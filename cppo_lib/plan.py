@@ -126,8 +126,9 @@ class Plan:
                 return self._compared(run, names)
             case PlannerSFT(distil_from=method):
                 return self._data(run) + ([] if method is None else [self._distilled(run, method)])
-            case RLTraining(policy=policy):
-                return self._data(run) + self._policy(run, policy)
+            case RLTraining(policy=policy) as params:
+                start = self._policy(run, policy)
+                return self._data(run) + start + [other for other in self._gate(run, params) if other not in start]
             case Evaluation(policy=policy, tune_on=tune_on):
                 return self._data(run, tune_on) + self._policy(run, policy)
             case Report(cells=cells):
@@ -180,7 +181,7 @@ class Plan:
                 "other; train on one of them in a profile, and prepare only the evaluation splits of the others"
             ) from None
 
-    def _policy(self, run: Run, policy: str) -> list[Run]:
+    def _policy(self, run: Run, policy: str, key: str = "policy") -> list[Run]:
         if policy in LOCAL_POLICIES:
             found, needed = self.of("02_planner_sft"), "02_planner_sft.yaml"
         elif policy.startswith("arm:"):
@@ -191,9 +192,28 @@ class Plan:
             return []
         if not found:
             raise ParameterError(
-                f"{paths.show(run.file)}: key 'policy' is {policy!r}, but params/{self.profile} has no {needed}"
+                f"{paths.show(run.file)}: key {key!r} is {getattr(run.params, key)!r}, but "
+                f"params/{self.profile} has no {needed}"
             )
         return found
+
+    def _gate(self, run: Run, params: RLTraining) -> list[Run]:
+        """What makes the model of the run's gate. Raises ParameterError when no such model is planned."""
+        if params.gate != "trained":
+            return [] if params.gate_model is None else self._policy(run, params.gate_model, "gate_model")
+        for other in self.of("02_planner_sft"):
+            assert isinstance(other.params, PlannerSFT)
+            if not other.params.gate_steps:
+                raise ParameterError(
+                    f"{paths.show(run.file)}: gate: trained needs a classifier: set gate_steps in "
+                    f"{paths.show(other.file)} above 0"
+                )
+            if other.params.prompt_style != params.prompt_style:
+                raise ParameterError(
+                    f"{paths.show(run.file)}: the gate's classifier reads prompt_style: {other.params.prompt_style}, "
+                    f"as in {paths.show(other.file)}: take it here too"
+                )
+        return self._policy(run, "sft", "gate")
 
     def _all_runs(self) -> Iterator[Run]:
         folder = paths.root() / "params" / self.profile
@@ -226,14 +246,18 @@ class Plan:
                 self.model and name not in LOCAL_POLICIES and not name.startswith("arm:")
             ):
                 given["policy"] = self.model
+        asked = params.gate_model if isinstance(params, RLTraining) else None
+        if self.model and asked is not None and asked not in LOCAL_POLICIES:
+            given["gate_model"] = self.model
         return given
 
     def _limited(self, params: Params) -> dict[str, str | int]:
         match params:
             case DataPrep() | Evaluation():
                 return {"limit": min(self.limit, params.limit or self.limit)}
-            case PlannerSFT(sft_steps=steps):
-                return {"sft_steps": min(self.limit, steps)}
+            case PlannerSFT(sft_steps=steps, gate_steps=gate_steps):
+                gate = {"gate_steps": min(self.limit, gate_steps)} if gate_steps else {}
+                return {"sft_steps": min(self.limit, steps), **gate}
             case RLTraining(steps=steps):
                 return {"steps": min(self.limit, steps)}
             case Report():

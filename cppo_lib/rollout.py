@@ -93,6 +93,7 @@ def rollout(
     generate_plans: Generate | None = None,
     solver_prompt: SolverPrompt = "method",
     seed: int = 0,
+    scorer: gate.Scorer | None = None,
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
 
@@ -104,6 +105,7 @@ def rollout(
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
         solver_prompt: `slot`: the tuple is written and judged, but the solver is told its slot's number instead.
         seed: root of what the procedure itself draws.
+        scorer: the gate's condition (4), asked once per call about the tuples that pass the rules; None: rules alone.
 
     Raises:
         ParameterError: a procedure that the style has no words for.
@@ -119,11 +121,11 @@ def rollout(
     )
     prompts = [slot.prompt for one in planned for slot in one.slots]
     attempts = iter(_complete(prompts, style, generate, max_program_tokens))
+    # J judges tuples; independent one-method plans are not one tuple and are not refused.
+    decisions = gate.decide(problems, [one.parsed for one in planned], scorer)
     members = []
-    for problem, one, own in zip(problems, planned, plans, strict=True):
+    for problem, one, own, decision in zip(problems, planned, plans, decisions, strict=True):
         tries = tuple(islice(attempts, k))
-        # J judges tuples; independent one-method plans are not one tuple and are not refused.
-        decision = gate.judge(one.parsed) if one.parsed is not None else None
         members.append(
             Member(
                 problem=problem,

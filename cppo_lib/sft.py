@@ -4,6 +4,7 @@ Both stages are TRL's SFTTrainer on prompt-completion rows with the loss on comp
 their rows. The tiny base model learns to write programs, directly and by a named method. Planner SFT adds plans of K
 distinct methods (valid tuples), plans of one method, and replays the base model's rows so that nothing is forgotten.
 A pretrained model needs no first stage, and learns the tuples and programs of its own that worked (`distil`).
+With `gate_steps` the gate's classifier is trained after them; what the gates say of held-out tuples is recorded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
@@ -30,9 +32,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from cppo_lib import data_prep, distil, paths, sources, store
+from cppo_lib import data_prep, distil, gate_quality, gate_records, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
+from cppo_lib.gate_classifier import TrainedGate, train_classifier
 from cppo_lib.parameters import PlannerSFT
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.sft_rows import SFTRow, crossroads_rows
@@ -43,16 +46,19 @@ PLAN_REPLAY = 6  # a plan is the hardest thing to learn here: K tokens that must
 def train_planner(cfg: PlannerSFT) -> Path:
     """Make `sft/` (and for `scratch`, before it, `base/`) below `runs/<profile>/02_planner_sft`, last `summary.json`.
 
-    Each finished model is kept when the run is started again, and an unfinished stage continues from its last
-    checkpoint. With a LoRA rank, `sft/` holds an adapter.
+    With `gate_steps`, `gate/` comes after it; `gate_decisions.parquet` (`cppo_lib.gate_records`) comes in any case. Each
+    finished model is kept when the run is started again, and an unfinished stage continues from its last checkpoint.
+    With a LoRA rank, `sft/` and `gate/` hold adapters.
 
     Raises:
         MissingArtefactError: the corpus or the records to distil are not there.
-        ParameterError: a benchmark without a corpus, or more methods per plan than the corpus lists.
+        ParameterError: a benchmark without a corpus, more methods per plan than the corpus lists, or too few tuples
+            for a classifier.
         DatasetError: nothing to distil.
         ModelError: the base model cannot be loaded.
     """
     rows, inputs = training_rows(cfg)
+    inputs = [*inputs, *(paths.require(file, notebook="01_data_prep") for file in gate_quality.held_out_files(cfg))]
     folder = paths.stage_dir(cfg.profile, "02_planner_sft")
     store.resumable_dir(folder, sources.fingerprint(cfg, inputs))
     if (folder / "summary.json").exists():
@@ -62,14 +68,17 @@ def train_planner(cfg: PlannerSFT) -> Path:
     scratch = cfg.base_model == "scratch"
     if scratch and not (folder / "base").is_dir():
         _pretrain(cfg, rows, folder)
+    start = str(folder / "base") if scratch else paths.policy_source(cfg.profile, cfg.base_model)
     if not (folder / "sft").is_dir():
-        start = str(folder / "base") if scratch else paths.policy_source(cfg.profile, cfg.base_model)
         model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
         model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
         replay = PLAN_REPLAY - 1 if cfg.distil_from is None else 0
         plans = [row for row in rows if row.kind == "plan"]
         schedule = Schedule(cfg.sft_steps, cfg.sft_batch, cfg.sft_lr)
         _fit(model, tokenizer, rows + replay * plans, "sft", schedule, cfg, folder)
+    if cfg.gate_steps and not (folder / "gate").is_dir():
+        train_classifier(start, gate_quality.learnt_tuples(cfg, rows), cfg, folder)
+    _judge_gates(cfg, rows, folder)
     model, tokenizer = models.load_policy(folder / "sft")
     store.write_summary(
         folder,
@@ -80,10 +89,24 @@ def train_planner(cfg: PlannerSFT) -> Path:
             "rows": len(rows),
             "wall_s": time.perf_counter() - started,
         },
-        artefacts=[folder / name for name in ("base", "sft") if (folder / name).is_dir()],
+        artefacts=[folder / name for name in ("base", "sft", "gate", gate_records.FILE) if (folder / name).exists()],
         inputs=inputs,
     )
     return folder
+
+
+def _judge_gates(cfg: PlannerSFT, rows: list[SFTRow], folder: Path) -> None:
+    """Record what the rules, and the classifier where there is one, say of held-out tuples."""
+    if (folder / gate_records.FILE).exists():
+        return
+    found = gate_quality.held_out_examples(cfg, rows)
+    records = gate_quality.decisions(found, "rules", None)
+    if cfg.gate_steps:
+        scorer = TrainedGate(folder / "gate", cfg.prompt_style)
+        records += gate_quality.decisions(
+            found, "trained", scorer.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        )
+    store.write_parquet(folder / gate_records.FILE, gate_records.frame_of(records))
 
 
 def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:

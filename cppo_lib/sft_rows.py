@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
@@ -18,6 +18,7 @@ class SFTRow:
     kind: str
     prompt: str
     completion: str
+    problem: Problem = field(compare=False)
 
 
 def crossroads_rows(
@@ -32,15 +33,19 @@ def crossroads_rows(
     """
     families = {family.name: family for family in FAMILIES}
     rows = []
-    for entry in corpus:
+    for number, entry in enumerate(corpus):
         programs = {method.name: method.program for method in families[entry["family"]].methods}
-        problem = Problem("corpus", "crossroads", entry["statement"], (Test("", ""),))
+        meta = {"family": entry["family"]}
+        problem = Problem(f"corpus/{number}", "crossroads", entry["statement"], (Test("", ""),), meta=meta)
         popular, uniform = entry["popular"], entry["uniform"]
         plans = {size: [name for name in programs if name in entry["plan"][:size]] for size in (k, *also_k)}
         rows += [
-            SFTRow("direct", style.direct(problem), programs[popular]),
-            SFTRow("solver", style.solver(problem, uniform), programs[uniform]),
-            *(SFTRow("plan", style.planner(problem, size), render_tuple(plan)) for size, plan in plans.items()),
-            SFTRow("plan1", style.planner(problem, 1), render_tuple([popular])),
+            SFTRow("direct", style.direct(problem), programs[popular], problem),
+            SFTRow("solver", style.solver(problem, uniform), programs[uniform], problem),
+            *(
+                SFTRow("plan", style.planner(problem, size), render_tuple(plan), problem)
+                for size, plan in plans.items()
+            ),
+            SFTRow("plan1", style.planner(problem, 1), render_tuple([popular]), problem),
         ]
     return rows

@@ -39,7 +39,7 @@ from cppo_lib import advantages, judged, judging
 from cppo_lib.batching import compact
 from cppo_lib.decoding import Draw, sample
 from cppo_lib.errors import ParameterError
-from cppo_lib.gate import normalise
+from cppo_lib.gate import Scorer, normalise
 from cppo_lib.kv_cache import group_heads
 from cppo_lib.objective import Objective, check_geometry, check_trl
 from cppo_lib.problems import Problem
@@ -59,6 +59,7 @@ class CPPOTrainer(GRPOTrainer):
         objective: what is optimised.
         verifier: judges programs.
         judge: finds the method a program implements, or None where a benchmark has no such judge.
+        scorer: the gate's frozen model, of this process alone; None: the gate is its rules.
 
     Raises:
         ParameterError: a TRL version or geometry that does not fit, or a credit that needs a judge there is not.
@@ -75,6 +76,7 @@ class CPPOTrainer(GRPOTrainer):
         objective: Objective,
         verifier: Verifier,
         judge: judging.MethodJudge | None,
+        scorer: Scorer | None = None,
         **trl_options: Any,
     ) -> None:
         check_trl()
@@ -88,6 +90,7 @@ class CPPOTrainer(GRPOTrainer):
         self.objective: Objective = objective
         self.verifier = verifier
         self.judge = judge
+        self.scorer = scorer
         self.step_stats: dict[str, Any] = {}
         self._problem_batch: list[Problem] = []
         self._judged: judged.Judged | None = None
@@ -161,6 +164,7 @@ class CPPOTrainer(GRPOTrainer):
             max_plan_tokens=self.objective.max_plan_tokens,
             max_program_tokens=self.objective.max_program_tokens,
             solver_prompt=self.objective.solver_prompt,
+            scorer=self.scorer,
         )
         generated = time.perf_counter()
         self._judged = judged.judge(members, self.objective, self.verifier, self.judge)

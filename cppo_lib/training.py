@@ -24,7 +24,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 
-from cppo_lib import data_prep, judging, paths, sources, store
+from cppo_lib import data_prep, gates, judging, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
 from cppo_lib.objective import Objective
@@ -37,6 +37,9 @@ METRICS = {
     "step": "optimiser step, from 1",
     "r_out": "share of members with at least one accepted attempt (direct arms: of blocks of K samples)",
     "j": "share of tuples that pass the gate",
+    "j_rules": "share of tuples that pass the gate's rules, whatever its model says of them",
+    "gate_precision": "share of accepted tuples that name K different methods that the problem has; null where nobody "
+    "knows (all benchmarks but crossroads), or none was accepted",
     "r_plan": "mean planner reward, J * R_out unless `reward` says otherwise",
     "r_solver": "share of accepted attempts, mean r_k",
     "followed": "share of attempts whose program implements the method that the slot was given",
@@ -177,9 +180,9 @@ def train(cfg: RLTraining) -> Path:
     """Run (or continue) one RL arm and return its folder; a finished run is returned as it is.
 
     Raises:
-        MissingArtefactError: problems or start policy are not there.
+        MissingArtefactError: problems, start policy or the gate's model are not there.
         ParameterError: parameters that do not fit each other, the benchmark or the machine.
-        ModelError: the start policy cannot be loaded, or is an adapter of another rank.
+        ModelError: the start policy or the gate's model cannot be loaded, or the first is an adapter of another rank.
         IsolationError: the verifier cannot judge safely, or too many programs of a step got no verdict (IE).
     """
     if cfg.engine == "vllm" and not torch.cuda.is_available():
@@ -194,21 +197,25 @@ def train(cfg: RLTraining) -> Path:
     model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
     model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer)
+    # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
+    scorer = gates.open_scorer(cfg)
     log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
     started = time.perf_counter()
     verifier_opened = judging.open_verifier(
         cfg.profile, total_cpu_s=judging.TRAINING_CPU_S, all_tests=cfg.outcome_reward == "fraction"
     )
     with verifier_opened as verifier:
+        args = grpo_config(cfg, folder)
         trainer = CPPOTrainer(
             model=model,
             tokenizer=tokenizer,
-            args=grpo_config(cfg, folder),
+            args=args,
             problems=short_problems(cfg, problems, style),
             style=style,
             objective=objective_of(cfg),
             verifier=verifier,
             judge=judging.method_judge(cfg.benchmark, verifier),
+            scorer=None if scorer is None else scorer.to(args.device),
             callbacks=[log],
         )
         log.trainer = trainer
@@ -237,9 +244,9 @@ def short_problems(cfg: RLTraining, problems: Sequence[Problem], style: PromptSt
 
 
 def _inputs(cfg: RLTraining) -> list[Path]:
-    """What the run reads of this profile: the training problems and, where it starts from SFT, that stage."""
+    """What the run reads of this profile: the training problems and, where it takes a model of it, the SFT stage."""
     stages = paths.runs_root() / cfg.profile
-    sft = [stages / "02_planner_sft" / "summary.json"] if cfg.policy in ("base", "sft") else []
+    sft = [stages / "02_planner_sft" / "summary.json"] if cfg.uses_sft else []
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
 
 

@@ -254,8 +254,8 @@ def test_only_valid_tuples_with_a_success_are_learnt():
     style = PromptStyle("brief", None)
     rows = distil.distilled_rows(attempts, problems, style)
     assert rows == [
-        SFTRow("plan", style.planner(problems[0], 2), "1. way 0\n2. way 1"),
-        SFTRow("solver", style.solver(problems[0], "way 1"), "print(1)\n"),
+        SFTRow("plan", style.planner(problems[0], 2), "1. way 0\n2. way 1", problems[0]),
+        SFTRow("solver", style.solver(problems[0], "way 1"), "print(1)\n", problems[0]),
     ]
     assert parse_tuple(rows[0].completion, 2).methods == ("way 0", "way 1")
     with pytest.raises(DatasetError, match="none of 2 tuples passed the gate and a test"):

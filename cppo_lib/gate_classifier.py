@@ -1,0 +1,169 @@
+"""The gate's condition (4) by a classifier with weights psi: are all methods of a tuple plausible for the problem?
+
+The profile's base model with an output layer of one number reads the planner's prompt and the tuple, and learns valid
+tuples (the plans of planner SFT) against corrupted ones (`cppo_lib.corruptions`), as many of the one as of the other.
+All weights are trained, or a LoRA adapter where SFT trains one. During RL it is frozen. Trained by 02_planner_sft.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from cppo_lib import model as models
+from cppo_lib import store
+from cppo_lib.corruptions import KINDS, examples
+from cppo_lib.errors import ModelError
+from cppo_lib.gate import Candidate
+from cppo_lib.parameters import PlannerSFT
+from cppo_lib.prompts import PromptStyle, render_tuple
+
+STEP = 32  # tuples per optimiser step
+BATCH = 64  # tuples scored side by side
+
+
+class TrainedGate:
+    """Scores tuples with a trained classifier; a `gate.Scorer`.
+
+    Args:
+        folder: what `train_classifier` has saved.
+        style_name: wording of the prompts it was trained with.
+
+    Raises:
+        ModelError: the folder does not hold a classifier.
+    """
+
+    def __init__(self, folder: Path, style_name: str) -> None:
+        model, tokenizer = models.load_classifier(folder)
+        self._model: Any = model.eval().requires_grad_(False)
+        self._style = PromptStyle("brief" if style_name == "brief" else "instruct", tokenizer)
+        self._pad_id = int(tokenizer.pad_token_id)
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights; returns this gate."""
+        self._model.to(device)
+        return self
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """How likely each tuple is valid; tuples of about one length are read side by side."""
+        rows = self._style.encode([text_of(self._style, candidate) for candidate in candidates])
+        found = [0.0] * len(rows)
+        for batch in by_length(rows, BATCH):
+            ids, mask = padded([rows[i] for i in batch], self._pad_id, self._model.device)
+            with torch.no_grad():
+                logits = self._model(input_ids=ids, attention_mask=mask).logits[:, 0]
+            for i, score in zip(batch, logits.float().sigmoid().tolist(), strict=True):
+                found[i] = score
+        return found
+
+
+def text_of(style: PromptStyle, candidate: Candidate) -> str:
+    """What the classifier reads: the planner's prompt and the tuple as its completion."""
+    return style.planner(candidate.problem, len(candidate.methods)) + render_tuple(candidate.methods)
+
+
+def by_length(rows: Sequence[list[int]], size: int) -> list[list[int]]:
+    """Indices of the rows in batches of at most `size`, shortest rows first."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of rows, both (rows, longest), padded on the left."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: PlannerSFT, folder: Path) -> Path:
+    """Train on valid tuples and their corruptions and save the classifier as `folder/gate`, resuming if it was begun.
+
+    Raises:
+        ParameterError: too few tuples, or all of one problem.
+        ModelError: the base model cannot be loaded or made a classifier of.
+    """
+    if (Path(base) / models.ADAPTER).is_file():
+        raise ModelError(f"the gate's classifier cannot start from an adapter ({base}): merge it, or set gate_steps: 0")
+    model, tokenizer = models.load_classifier(base, dtype=models.training_dtype(cfg.lora_rank), seed=cfg.seed)
+    model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed, task="SEQ_CLS")
+    style, rows = PromptStyle(cfg.prompt_style, tokenizer), []
+    for example in examples(tuples, seed=cfg.seed):
+        row = {
+            "input_ids": style.encode([text_of(style, example.candidate)])[0],
+            "labels": [float(example.valid)],
+        }
+        rows += [row] * (len(KINDS) if example.valid else 1)  # as many valid as corrupted ones
+    checkpoints = folder / "checkpoints" / "gate"
+    trainer = Trainer(
+        model=model,
+        args=_arguments(cfg, checkpoints),
+        train_dataset=Dataset.from_list(rows),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[_GateLog(folder / "gate_metrics.jsonl")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    models.save_policy(model, tokenizer, folder / "gate")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return folder / "gate"
+
+
+def _arguments(cfg: PlannerSFT, checkpoints: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=cfg.gate_steps,
+        per_device_train_batch_size=max(1, STEP // cfg.microbatches),
+        gradient_accumulation_steps=cfg.microbatches,
+        learning_rate=cfg.sft_lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(20, cfg.gate_steps // 10),
+        adam_beta2=0.98,
+        weight_decay=0.01,
+        logging_steps=max(1, cfg.gate_steps // 20),
+        save_steps=max(1, cfg.gate_steps // 2),
+        save_total_limit=1,
+        seed=cfg.seed,
+        gradient_checkpointing=cfg.gradient_checkpointing,
+        **models.device_settings(),
+    )
+
+
+class _GateLog(TrainerCallback):
+    """Appends one JSON line per logged step and shows it as a progress line; a resumed run drops what it repeats."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        rows = store.read_jsonl(self.path) if self.path.exists() else []
+        self.path.unlink(missing_ok=True)
+        store.append_jsonl(self.path, [row for row in rows if row["step"] <= state.global_step])
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs and "loss" in logs:
+            store.append_jsonl(self.path, [{"step": state.global_step, "loss": float(logs["loss"])}])
+            store.progress(f"gate step {state.global_step}/{state.max_steps} loss {float(logs['loss']):.3f}")

@@ -1,0 +1,31 @@
+"""The gate that a training run asks for: which frozen model, if any, decides its condition (4)."""
+
+from __future__ import annotations
+
+from cppo_lib import paths
+from cppo_lib.errors import MissingArtefactError
+from cppo_lib.gate_classifier import TrainedGate
+from cppo_lib.gate_llm import LLMGate
+from cppo_lib.parameters import RLTraining
+
+
+def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
+    """The model of `gate: trained` or `gate: llm`, on the CPU; None for `rules`.
+
+    Raises:
+        MissingArtefactError: 02_planner_sft has trained no classifier, or not made the `gate_model`.
+        ModelError: the model cannot be loaded.
+    """
+    if cfg.gate == "llm":
+        assert cfg.gate_model is not None  # RLTraining has checked it
+        return LLMGate(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+    if cfg.gate == "rules":
+        return None
+    stage = paths.runs_root() / cfg.profile / "02_planner_sft"
+    paths.require(stage / "summary.json", notebook="02_planner_sft")
+    if not (stage / "gate").is_dir():
+        raise MissingArtefactError(
+            f"{paths.show(stage / 'gate')} is missing: gate: trained needs a classifier, so set gate_steps above 0 and "
+            "run notebooks/02_planner_sft.ipynb again"
+        )
+    return TrainedGate(stage / "gate", cfg.prompt_style)
