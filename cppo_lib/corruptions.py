@@ -14,7 +14,7 @@ knowing a phrase by heart. Everything is drawn from an explicit seed. The abstra
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,7 @@ WORDINGS = {
     "held_out": ("take {}", "the same {}", "{} instead", "with {} in mind", "apply {}"),
 }
 """Ways to say the same method again."""
+_Methods = Mapping[str, Mapping[str, str]]  # per group its methods, by their normal form
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def examples(tuples: Sequence[Candidate], *, seed: int, held_out: bool = False) 
             f"{len(many)} of {len(groups)}: set gate_steps: 0, or gather more tuples"
         )
     wordings = WORDINGS["held_out" if held_out else "learnt"]
-    methods: dict[str, list[str]] = {}
+    methods: dict[str, dict[str, str]] = {group: {} for group in sorted(groups)}
     for one in many:
-        methods.setdefault(group_of(one.problem), []).extend(one.methods)
+        methods[group_of(one.problem)] |= {normalise(method): method for method in one.methods}
     found = []
     for number, one in enumerate(many):
         found.append(Example(one, "valid"))
@@ -81,7 +82,7 @@ def examples(tuples: Sequence[Candidate], *, seed: int, held_out: bool = False) 
 
 
 def _spoil(
-    kind: Kind, one: Candidate, methods: dict[str, list[str]], wordings: Sequence[str], rng: random.Random
+    kind: Kind, one: Candidate, methods: _Methods, wordings: Sequence[str], rng: random.Random
 ) -> tuple[str, ...]:
     source, place = rng.sample(range(len(one.methods)), 2)
     if kind == "repeated":
@@ -92,15 +93,13 @@ def _spoil(
     return _replaced(one.methods, place, other if kind == "other_problem" else _garble(one.methods[place], other, rng))
 
 
-def _foreign(one: Candidate, methods: dict[str, list[str]], rng: random.Random) -> str:
+def _foreign(one: Candidate, methods: _Methods, rng: random.Random) -> str:
     """A method of another group, that no tuple of this one's group names."""
-    own = group_of(one.problem)
-    known = {normalise(method) for method in methods[own]}
-    groups = sorted(methods.keys() - {own})
-    for group in rng.sample(groups, len(groups)):
-        for method in rng.sample(methods[group], min(len(methods[group]), 8)):
-            if normalise(method) not in known:
-                return method
+    known = methods[group_of(one.problem)]
+    for group in rng.sample(list(methods), len(methods)):
+        foreign = [method for words, method in methods[group].items() if words not in known]
+        if foreign:
+            return rng.choice(foreign)
     raise ParameterError("all problems have the same methods, so that none is of another problem: set gate_steps: 0")
 
 

@@ -1,6 +1,6 @@
 """The gate's condition (4) by a classifier with weights psi: are all methods of a tuple plausible for the problem?
 
-The profile's base model with an output layer of one number reads the planner's prompt and the tuple, and learns valid
+The profile's base model (of the tiny one its planner) with an output layer of one number reads the planner's prompt and the tuple, and learns valid
 tuples (the plans of planner SFT) against corrupted ones (`cppo_lib.corruptions`), as many of the one as of the other.
 All weights are trained, or a LoRA adapter where SFT trains one. During RL it is frozen. Trained by 02_planner_sft.
 """
@@ -103,11 +103,10 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
     model, tokenizer = models.load_classifier(base, dtype=models.training_dtype(cfg.lora_rank), seed=cfg.seed)
     model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed, task="SEQ_CLS")
     style, rows = PromptStyle(cfg.prompt_style, tokenizer), []
-    for example in examples(tuples, seed=cfg.seed):
-        row = {
-            "input_ids": style.encode([text_of(style, example.candidate)])[0],
-            "labels": [float(example.valid)],
-        }
+    found = examples(tuples, seed=cfg.seed)
+    texts = style.encode([text_of(style, example.candidate) for example in found])
+    for example, ids in zip(found, texts, strict=True):
+        row = {"input_ids": ids, "labels": [float(example.valid)]}
         rows += [row] * (len(KINDS) if example.valid else 1)  # as many valid as corrupted ones
     checkpoints = folder / "checkpoints" / "gate"
     trainer = Trainer(

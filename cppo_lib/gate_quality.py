@@ -2,8 +2,8 @@
 
 The tuples: for crossroads, K methods of each development problem's family, drawn by seed. No other benchmark knows
 valid tuples of its development problems; there a fifth of the problems that planner SFT distils is kept from the
-classifier and used here (a tuple that passed the gate and the tests counts as valid). Each comes with one corruption of every
-kind, paraphrased in words that the classifier has not read.
+classifier and used here (a tuple that passed the gate and the tests counts as valid). Each comes with one corruption of
+every kind, paraphrased in words that the classifier has not read.
 
 02_planner_sft writes these decisions for the rules and its classifier, `cppo_lib.gate_ask` those of a chat model.
 """

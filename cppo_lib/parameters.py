@@ -147,8 +147,8 @@ class PlannerSFT(Params):
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
     gate_steps: int = Field(
         ge=0,
-        description="optimiser steps of the gate's classifier, which starts from the base model; 0: none is trained "
-        f"({OURS})",
+        description="optimiser steps of the gate's classifier, which starts from the base model (scratch: from the "
+        f"planner); 0: none is trained ({OURS})",
     )
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
     also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
@@ -199,8 +199,8 @@ class RLTraining(Params):
         description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
     )
     gate: GateName = Field(
-        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that is "
-        "asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft accepts "
+        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
+        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft accepts "
         f"them ({OURS})"
     )
     gate_model: PolicyName | None = Field(

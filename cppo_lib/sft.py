@@ -46,9 +46,9 @@ PLAN_REPLAY = 6  # a plan is the hardest thing to learn here: K tokens that must
 def train_planner(cfg: PlannerSFT) -> Path:
     """Make `sft/` (and for `scratch`, before it, `base/`) below `runs/<profile>/02_planner_sft`, last `summary.json`.
 
-    With `gate_steps`, `gate/` comes after it; `gate_decisions.parquet` (`cppo_lib.gate_records`) comes in any case. Each
-    finished model is kept when the run is started again, and an unfinished stage continues from its last checkpoint.
-    With a LoRA rank, `sft/` and `gate/` hold adapters.
+    With `gate_steps`, `gate/` comes after it; `gate_decisions.parquet` (`cppo_lib.gate_records`) comes in any case.
+    Each finished model is kept when the run is started again, and an unfinished stage continues from its last
+    checkpoint. With a LoRA rank, `sft/` and `gate/` hold adapters.
 
     Raises:
         MissingArtefactError: the corpus or the records to distil are not there.
@@ -77,7 +77,8 @@ def train_planner(cfg: PlannerSFT) -> Path:
         schedule = Schedule(cfg.sft_steps, cfg.sft_batch, cfg.sft_lr)
         _fit(model, tokenizer, rows + replay * plans, "sft", schedule, cfg, folder)
     if cfg.gate_steps and not (folder / "gate").is_dir():
-        train_classifier(start, gate_quality.learnt_tuples(cfg, rows), cfg, folder)
+        # The tiny base model has never read a list of methods; its planner has.
+        train_classifier(folder / "sft" if scratch else start, gate_quality.learnt_tuples(cfg, rows), cfg, folder)
     _judge_gates(cfg, rows, folder)
     model, tokenizer = models.load_policy(folder / "sft")
     store.write_summary(
