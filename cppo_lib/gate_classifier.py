@@ -1,7 +1,8 @@
 """The gate's condition (4) by a classifier with weights psi: are all methods of a tuple plausible for the problem?
 
-The profile's base model (of the tiny one its planner) with an output layer of one number reads the planner's prompt and the tuple, and learns valid
-tuples (the plans of planner SFT) against corrupted ones (`cppo_lib.corruptions`), as many of the one as of the other.
+The profile's base model (for the tiny one its planner) with an output layer of one number reads the planner's prompt
+and the tuple, and learns valid tuples (the plans of planner SFT) against corrupted ones (`cppo_lib.corruptions`), as
+many of the one as of the other.
 All weights are trained, or a LoRA adapter where SFT trains one. During RL it is frozen. Trained by 02_planner_sft.
 """
 

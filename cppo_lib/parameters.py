@@ -200,8 +200,8 @@ class RLTraining(Params):
     )
     gate: GateName = Field(
         description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
-        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft accepts "
-        f"them ({OURS})"
+        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
+        f"accepts them ({OURS})"
     )
     gate_model: PolicyName | None = Field(
         description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "

@@ -18,7 +18,18 @@ from cppo_lib.diversity import diversity_summary
 from cppo_lib.plot_style import PAGE, big, canvas, ceiling_lines, look, method_axis
 from cppo_lib.results import HEADLINE, MOST_LINES, Results, label, require_training
 
-_SHARES = {"r_out", "j", "r_plan", "r_solver", "followed", "duplicate_rate", "distinct_methods", "public_only"}
+_SHARES = {
+    "r_out",
+    "j",
+    "r_plan",
+    "r_solver",
+    "followed",
+    "duplicate_rate",
+    "distinct_methods",
+    "public_only",
+    "j_rules",
+    "gate_precision",
+}
 _CURVES = {
     "r_out": r"both: $R_\mathrm{out}$, any attempt passes",
     "j": r"planner: $J$, tuple is valid",
@@ -52,13 +63,19 @@ def fig9_gaming(results: Results) -> Figure:
     """Is a reward met without what it stands for? The gate against success and an independent check, repetition."""
     metrics = require_training(results)
     planned = [arm for arm in _shown_arms(results) if _known(metrics[metrics["arm"] == arm], "j")]
-    panels = [name for name in ("j", "distinct_methods", "duplicate_rate", "public_only") if _known(metrics, name)]
+    panels = [
+        name
+        for name in ("j", "gate_precision", "distinct_methods", "duplicate_rate", "public_only")
+        if _known(metrics, name)
+    ]
     told = [method for method in results.focus if results.of(method)["strategy"].notna().any()]
     count = len(panels) + bool(told)
     with canvas(math.ceil(count / 2), 2, PAGE, 0.5 + 2.1 * math.ceil(count / 2)) as (figure, grid):
         for axes, name in zip(grid, panels, strict=False):
             if name == "j":
                 _gate_against_success(axes, metrics, planned)
+            elif name == "gate_precision":
+                _gate_against_truth(axes, metrics, planned)
             elif name == "distinct_methods":
                 _gate_against_check(axes, metrics, planned)
             else:
@@ -140,6 +157,20 @@ def _gate_against_check(axes: Axes, metrics: pd.DataFrame, arms: Sequence[str]) 
         axes.plot(_smooth(_by_seed(steps, "j")), color=style.color, ls=style.line, lw=1.2)
         axes.plot(_smooth(_by_seed(steps, "distinct_methods")), color=style.color, ls=(0, (1, 1)), lw=1.8)
     axes.set_title(r"$J$ (thin), K methods in fact (dotted)", loc="left", fontsize=8)
+    axes.set_ylim(-0.02, 1.02)
+
+
+def _gate_against_truth(axes: Axes, metrics: pd.DataFrame, arms: Sequence[str]) -> None:
+    """J and what its rules alone accept, beside the share of accepted tuples that are truly valid."""
+    for arm in arms:
+        steps, style = metrics[metrics["arm"] == arm], look(arm)
+        for name, line in (("j", {"lw": 1.2}), ("j_rules", {"lw": 1.2, "ls": (0, (4, 2))})):
+            if _known(steps, name):
+                axes.plot(_smooth(_by_seed(steps, name)), color=style.color, **line)
+        if _known(steps, "gate_precision"):
+            precision = _smooth(_by_seed(steps, "gate_precision"))
+            axes.plot(precision, color=style.color, ls=(0, (1, 1)), lw=1.8)
+    axes.set_title(r"$J$ (thin), by its rules (dashed), precision (dotted)", loc="left", fontsize=8)
     axes.set_ylim(-0.02, 1.02)
 
 

@@ -52,6 +52,8 @@ LABELS = {
     "reward_sum": "Reward J + R_out",
     "reward_outcome": "Reward R_out",
     "reward_gate": "Reward J",
+    "gate_trained": "Gate: classifier",
+    "gate_llm": "Gate: chat model",
     "tests_fraction": "R_out: share of tests",
     "credit_own": "Credit: own",
     "credit_tuple": "Credit: tuple",
@@ -71,7 +73,7 @@ HEADLINE = ("cppo", "pkpo", "grpo", "sft", "direct", "plan_then_solve")
 MOST_LINES = 8
 BASELINES = ("pkpo", "direct", "cppo")
 """What the others are compared with, fixed before any record is read: the first that was evaluated."""
-REWARD = ("reward_sum", "reward_outcome", "reward_gate", "tests_fraction")
+REWARD = ("reward_sum", "reward_outcome", "reward_gate", "gate_trained", "gate_llm", "tests_fraction")
 CREDIT = ("credit_own", "credit_tuple", "credit_marginal", "credit_frozen")
 GROUPING = ("group_problem", "group_slot", "group_tuple")
 SHARING = ("weights_planner", "weights_solver", "slot_only")

@@ -7,6 +7,7 @@
     T5_sweep          other K
     T6_budget         tokens, programs, seconds
     T7_diversity      breadth, T7_repetition, T7_decomposition
+    T8_gate           how well each gate tells valid tuples from spoilt ones
     S1_verdicts       how attempts end
     S2_coverage       which methods are tried (crossroads; 07_strategy_diversity)
     S3_comparisons    every comparison behind T1
@@ -23,14 +24,15 @@ from cppo_lib.attempt_tables import budget_table, coverage_table, diversity_tabl
 from cppo_lib.card_table import card_table
 from cppo_lib.cells import load_cells
 from cppo_lib.comparisons import compare, comparison_table, difference, draws
+from cppo_lib.gate_table import gate_results, gate_table
 from cppo_lib.main_table import main_table
 from cppo_lib.render import Table
 from cppo_lib.results import Results
 
 __all__ = [
     "ablation_tables", "attempt_tables", "budget_table", "card_table", "compare", "comparison_table", "coverage_table",
-    "difference", "diversity_tables", "draws", "main_table", "main_tables", "reward_table", "solver_table",
-    "sweep_table", "verdict_table",
+    "difference", "diversity_tables", "draws", "gate_results", "gate_table", "main_table", "main_tables",
+    "reward_table", "solver_table", "sweep_table", "verdict_table",
 ]  # fmt: skip
 
 
