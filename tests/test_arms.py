@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import gate_world
 import pandas as pd
 import pytest
 import small_policy
@@ -28,6 +29,7 @@ def runs(tmp_path_factory):
         data_prep.prepare(config.load_params(FOLDER / "01_data_prep.yaml", options=sizes | {"hidden_tests": 2}))
         sft = folder / "ablations" / "02_planner_sft"
         small_policy.save(sft / "sft", also_k=(2, 8), steps=100)
+        gate_world.add_classifier(sft)
         store.write_json(sft / "summary.json", {})
         yield folder
 
