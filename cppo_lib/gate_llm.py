@@ -64,7 +64,8 @@ class LLMGate:
         for candidate in candidates:
             for method in candidate.methods:
                 asked.setdefault(_key(candidate.problem, method), (candidate.problem, method))
-        self._learn({key: asked[key] for key in asked if key not in self._known})
+        if unknown := {key: asked[key] for key in asked if key not in self._known}:
+            self._learn(unknown)
         return [min(self._known[_key(one.problem, method)] for method in one.methods) for one in candidates]
 
     def _learn(self, asked: dict[tuple[str, str], tuple[Problem, str]]) -> None:

@@ -31,7 +31,9 @@ def gate_table(results: Results) -> Table | None:
     shares = gate_records.rates(decisions)
     rows = []
     for name, part in decisions.groupby("gate", sort=False):
-        rows.append({"gate": name, **shares.loc[str(name)].to_dict(), **_intervals(part, results.params.resamples)})
+        row: dict[str, Any] = {"gate": name}
+        row.update({column: float(shares.at[str(name), column]) for column in shares.columns})
+        rows.append(row | _intervals(part, results.params.resamples))
     numbers = pd.DataFrame(rows)
     kinds = [name for name in shares.columns if name not in ("precision", "recall")]
     shown = pd.DataFrame({"Gate": numbers["gate"]})

@@ -68,7 +68,7 @@ def test_the_score_is_that_of_one_forward_pass_and_is_asked_for_once(chat, monke
     monkeypatch.setattr(gate, "_learn", lambda keys: (asked.append(len(keys)), learn(keys)))
     first = gate.scores([Candidate(problem, (GOOD, BAD)), Candidate(problem, ("Midrange.",))])
     assert first[1] == pytest.approx(expected, abs=1e-5)
-    assert gate.scores([Candidate(problem, (GOOD,))]) == [first[1]] and asked == [2, 0]
+    assert gate.scores([Candidate(problem, (GOOD,))]) == [first[1]] and asked == [2]
 
 
 def test_models_that_cannot_answer_are_refused(chat, tmp_path):
