@@ -32,7 +32,7 @@ def gate_table(results: Results) -> Table | None:
     rows = []
     for name, part in decisions.groupby("gate", sort=False):
         row: dict[str, Any] = {"gate": name}
-        row.update({column: float(shares.at[str(name), column]) for column in shares.columns})
+        row.update({column: float(shares[column][str(name)]) for column in shares.columns})
         rows.append(row | _intervals(part, results.params.resamples))
     numbers = pd.DataFrame(rows)
     kinds = [name for name in shares.columns if name not in ("precision", "recall")]
