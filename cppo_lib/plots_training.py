@@ -188,11 +188,12 @@ def _repetition(axes: Axes, results: Results, methods: Sequence[str]) -> None:
 
 
 def _finish(figure: Figure, grid: Sequence[Axes], used: int, *, columns: int) -> None:
-    """Name the steps below the last panel of each column, hide unused panels, and put one legend on top."""
+    """Name the steps below panels with none of steps under them, hide unused panels, and put one legend on top."""
     for axes in grid[used:]:
         axes.set_axis_off()
+    steps = [not axes.get_xlabel() for axes in grid[:used]]
     for number, axes in enumerate(grid[:used]):
-        if number + columns >= used and not axes.get_xlabel():
+        if steps[number] and not any(steps[number + columns :][:1]):
             axes.set_xlabel("training step")
     found: dict[str, Artist] = {}
     for axes in grid[:used]:
