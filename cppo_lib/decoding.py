@@ -138,13 +138,25 @@ def _append(
     model: PreTrainedModel, cache: DynamicCache, mask: Tensor, rows: Sequence[tuple[int, ...]], pad_id: int
 ) -> tuple[Tensor, Tensor]:
     """Read rows of tokens, padded on the left, behind what the cache holds; their last logits and the longer mask."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=model.device)
-    new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    ids, new = padded(rows, pad_id, model.device)
     mask = torch.cat([mask, new], dim=-1)
-    places = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -width:]
+    places = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     asked = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
     return model(input_ids=ids, **asked, use_cache=True, logits_to_keep=1).logits[:, -1], mask
+
+
+def by_length(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """Indices of the rows in batches of at most `size`, shortest rows first."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), list(rows[i])))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of rows, both (rows, longest), padded on the left."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
 
 
 def shared_heads(prompts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:

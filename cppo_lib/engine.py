@@ -22,7 +22,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cppo_lib import store
-from cppo_lib.decoding import Draw, sample
+from cppo_lib.decoding import Draw, by_length, sample
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import group_heads
 from cppo_lib.rollout import Completion
@@ -88,12 +88,11 @@ class HFEngine(SeededCalls):
         check_lengths(prompt_ids, max_new_tokens, self.context)
         progress = Progress(len(prompt_ids))
         draw = self.draw if temperature is None else replace(self.draw, temperature=temperature)
-        order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
         completions: list[list[int]] = [[] for _ in prompt_ids]
         generator = torch.Generator().manual_seed(self.next_seed())
         uniform = torch.rand((len(prompt_ids), max_new_tokens), generator=generator)
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        done = 0
+        for batch in by_length(prompt_ids, self.batch_size):
             with memory_errors(f"generating {len(batch)} sequences side by side: lower batch_size"):
                 rows = sample(
                     self.model,
@@ -102,10 +101,11 @@ class HFEngine(SeededCalls):
                     draw=draw,
                     end_ids=self.end_ids,
                     pad_id=self.pad_id,
-                    report=partial(progress.report, start),
+                    report=partial(progress.report, done),
                 )
             for i, row in zip(batch, rows, strict=True):
                 completions[i] = row
+            done += len(batch)
         return [Completion(ids) for ids in completions]
 
 

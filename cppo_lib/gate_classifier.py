@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from cppo_lib import model as models
 from cppo_lib import store
 from cppo_lib.corruptions import KINDS, examples
+from cppo_lib.decoding import by_length, padded
 from cppo_lib.errors import ModelError
 from cppo_lib.gate import Candidate
 from cppo_lib.parameters import PlannerSFT
@@ -76,20 +77,6 @@ class TrainedGate:
 def text_of(style: PromptStyle, candidate: Candidate) -> str:
     """What the classifier reads: the planner's prompt and the tuple as its completion."""
     return style.planner(candidate.problem, len(candidate.methods)) + render_tuple(candidate.methods)
-
-
-def by_length(rows: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Indices of the rows in batches of at most `size`, shortest rows first."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask of rows, both (rows, longest), padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: PlannerSFT, folder: Path) -> Path:

@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from cppo_lib import model as models
+from cppo_lib.decoding import by_length, padded
 from cppo_lib.engine import memory_errors
 from cppo_lib.errors import ModelError
 from cppo_lib.gate import Candidate, normalise
-from cppo_lib.gate_classifier import by_length, padded
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
 
