@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -103,21 +104,27 @@ def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: Progress
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     running = out.with_name(f"{stream.name}.running.ipynb")
     failed = out.with_name(f"{stream.name}.failed.ipynb")
     failed.unlink(missing_ok=True)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(running),
-            parameters=values,
-            kernel_name="python3",
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            stdout_file=stream,
-            stderr_file=stream.log,
-        )
+        with tempfile.TemporaryDirectory(prefix="cppo-", ignore_cleanup_errors=True) as sockets:
+            # Sockets in a folder of our own: jupyter_client's default is TCP ports that it finds free and closes
+            # again, so that another kernel started in the same second can take one, and this one never answers.
+            connection = {"transport": "ipc", "connection_file": os.path.join(sockets, "kernel.json")}
+            papermill.execute_notebook(
+                str(notebook),
+                str(running),
+                parameters=values,
+                kernel_name="python3",
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                stdout_file=stream,
+                stderr_file=stream.log,
+                config=Config(KernelManager=connection),
+            )
     except PapermillExecutionError as error:
         running.replace(failed)
         stream.log.write(_ANSI.sub("", "\n".join(error.traceback)) + "\n")
@@ -128,6 +135,8 @@ def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: Progress
             f"the kernel was killed, most often because memory ran out: lower batch_size, "
             f"problems_per_step or --cores (log: {paths.show(Path(stream.log.name))})"
         ) from error
+    except RuntimeError as error:  # how nbclient says that a kernel did not start
+        raise NotebookError(f"the kernel did not start: {error}; try `python -m ipykernel_launcher`") from error
     running.replace(out)
 
 

@@ -204,6 +204,7 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
     command = snakemake(plan, "--cores", str(cores), "--keep-going", "--nocolor", "--quiet", "host")
     started = time.monotonic()
     steps: dict[str, int] = {}
+    failures = 0
     with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=paths.root(), env=env,
         pass_fds=[lock.fileno()],
@@ -218,14 +219,15 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
                 if text.startswith(" "):  # the second and later lines of a message
                     print(text, flush=True)
                     continue
+                failures += ": failed: " in text
                 step = steps.setdefault(text.split(": ")[0], len(steps) + 1)
                 clock = store.clock(time.monotonic() - started)
                 print(f"[step {step} of {total}, {clock}] {text}", flush=True)
         except KeyboardInterrupt:
             process.wait()
             return 130
-    if process.returncode and not steps:
-        print(f"Snakemake failed before the first step; see {paths.show(log)}", file=sys.stderr)
+    if process.returncode and not failures:
+        print(f"Snakemake stopped and no step said why; see {paths.show(log)}", file=sys.stderr)
     return process.returncode
 
 
