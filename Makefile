@@ -52,9 +52,7 @@ setup: $(STAMP)  ## install the suite into .venv from pinned versions
 reproduce: $(STAMP)  ## run what is out of date in PROFILE; tables and figures land in figures/
 	@$(SERIES) reproduce $(PLAN) $(if $(CORES),--cores $(CORES))
 
-# Sized for an hour on two idle cores. Core-minutes with three seeds: 54 runs of CPPO and its ablations at 60 steps of
-# 0.75 s, 40; 30 of direct arms at 60 steps of 0.4 s, 12; 87 evaluations of 300 problems at 8 s, 12; 180 kernels at 10 s,
-# 30; data, base model, SFT and reports, 8. That is 102, or 51 minutes for two cores.
+# 182 steps with three seeds, 41 minutes on two idle cores: 60 steps of training per arm, so CPPO ends lower than in `tiny`.
 ablations: $(STAMP)  ## run every arm and ablation (PROFILE=ablations, SEEDS=3)
 	@$(MAKE) --no-print-directory reproduce PROFILE=ablations SEEDS=$(if $(filter command%,$(origin SEEDS)),$(SEEDS),3)
 
