@@ -9,8 +9,11 @@ ablations, where they were evaluated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from cppo_lib import render, store
 from cppo_lib.attempt_tables import enough_tuples
@@ -21,7 +24,7 @@ from cppo_lib.decomposition import TERMS, decomposition
 from cppo_lib.main_table import seeds_caveat, span
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
-from cppo_lib.stats import pass_at_k
+from cppo_lib.stats import KEY, pass_at_k
 
 READING = "reading.md"
 RIVALS: dict[str, tuple[str, ...]] = {
@@ -122,11 +125,10 @@ def _sources(results: Results) -> Iterator[str]:
             + ": what independent attempts of its mean rate would reach, what slots add by differing on purpose, and "
             "what failures add that avoid each other."
         )
-    attempts = results.of(TARGET)
     for column, what in (("valid", "of its tuples pass the gate"), ("followed", "of its programs follow their plan")):
-        known = attempts[column].dropna().astype(float)
-        if len(known):
-            yield f"{known.mean():.1%} {what}."
+        share = _per_tuple(results.of(TARGET), column)
+        if not math.isnan(share):
+            yield f"{share:.1%} {what}."
     if base in (None, TARGET):
         return
     gap = (results.scores[TARGET].mean(axis=0) - results.scores[str(base)].mean(axis=0)).rename("gap")
@@ -161,6 +163,8 @@ def _choices(results: Results) -> Iterator[str]:
     if sweep:
         told = (f"K = {results.sizes[arm]} {pass_at_k(results.of(arm)):.3f}" for arm in [*sweep, TARGET])
         yield f"*K.* pass@K of arms trained and evaluated at their own K: {', '.join(told)}; T5 has their ceilings."
+    if len(gaps) > 1:
+        yield f"p is adjusted over these {len(gaps)} arms together; T3 and T4 adjust over their own rows."
     if not gaps and not sweep:
         yield "These records hold no arm that changes one of CPPO's choices (reward and gate, credit, grouping, K)."
 
@@ -171,8 +175,14 @@ def _ablation(results: Results, arm: str, gap: Difference, adjusted: float) -> s
     if results.ceilings is not None:
         side = "above" if score > float(results.ceilings["independent"]) else "below"
         text += f", {side} the independent ceiling"
-    followed = results.of(arm)["followed"].dropna().astype(float)
-    return text + (f", plan followed {followed.mean():.3f})" if len(followed) else ")")
+    followed = _per_tuple(results.of(arm), "followed")
+    return text + (")" if math.isnan(followed) else f", plan followed {followed:.3f})")
+
+
+def _per_tuple(attempts: pd.DataFrame, column: str) -> float:
+    """Mean over tuples of the share of their judged attempts, as in the tables; NaN where none was judged."""
+    judged = attempts.dropna(subset=[column]).astype({column: float})
+    return float(judged.groupby(KEY[:3])[column].mean().mean())
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
