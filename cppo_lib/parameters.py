@@ -78,6 +78,15 @@ class Params(BaseModel):
     seed: int = Field(ge=0, le=2_000_000_000, description="root of every random choice")
 
 
+def _require_split(key: str, benchmark: str, split: str) -> None:
+    """ValueError naming `key` unless the benchmark is known and has this split."""
+    if benchmark not in SPLITS:
+        raise ValueError(f"key {key!r} names the benchmark {benchmark!r}; there are {', '.join(SPLITS)}")
+    if split not in SPLITS[benchmark]:
+        known = ", ".join(SPLITS[benchmark])
+        raise ValueError(f"key {key!r} holds {split!r}, which {benchmark} does not have; it has {known}")
+
+
 class DataPrep(Params):
     """01_data_prep: problems of a benchmark and, for crossroads, the pretraining corpus."""
 
@@ -110,9 +119,7 @@ class DataPrep(Params):
     @model_validator(mode="after")
     def _splits_are_there(self) -> Self:
         for split in self.splits:
-            if split not in SPLITS[self.benchmark]:
-                known = ", ".join(SPLITS[self.benchmark])
-                raise ValueError(f"key 'splits' holds {split!r}, which {self.benchmark} does not have; it has {known}")
+            _require_split("splits", self.benchmark, split)
         if self.remove_overlap_with and "train" not in self.chosen_splits:
             raise ValueError(
                 f"key 'remove_overlap_with' takes problems out of the train split, and none of {self.benchmark} is "
@@ -313,6 +320,13 @@ class Evaluation(Params):
             raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
         if self.procedure == "ifg" and self.planner_temperature is None:
             raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_there(self) -> Self:
+        _require_split("split", self.benchmark, self.split)
+        if self.tune_on is not None:
+            _require_split("tune_on", *self.tune_on.split("."))
         return self
 
     @model_validator(mode="after")

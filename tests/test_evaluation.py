@@ -361,6 +361,9 @@ def test_temperature_zero_is_greedy_and_takes_one_program_per_problem(prepared):
         ({"tune_temperatures": [0.5]}, "come together"),
         ({"tune_on": "crossroads.dev", "tune_temperatures": [0, 1]}, "temperature 0"),
         ({"tune_on": "dev", "tune_temperatures": [1]}, "key 'tune_on' is 'dev'; it must be .*such as leetcode.dev"),
+        ({"tune_on": "apps.dev", "tune_temperatures": [1]}, "key 'tune_on' holds 'dev', which apps does not have; it"),
+        ({"tune_on": "app.dev", "tune_temperatures": [1]}, "key 'tune_on' names the benchmark 'app'; there are"),
+        ({"split": "valid"}, "key 'split' holds 'valid', which crossroads does not have; it has train, dev, test"),
     ],
 )
 def test_temperatures_that_do_not_fit_are_refused(changes, message):
