@@ -37,6 +37,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib import advantages, judged, judging
 from cppo_lib.batching import compact
+from cppo_lib.data_order import ResumableOrder
 from cppo_lib.decoding import Draw, sample
 from cppo_lib.errors import ParameterError
 from cppo_lib.gate import Scorer, normalise
@@ -109,6 +110,12 @@ class CPPOTrainer(GRPOTrainer):
         )
         # Processes that hold parts of the weights must all take the same steps, which TRL's own generation sees to.
         self.own_sampling = not (self.use_vllm or self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableOrder:
+        trl: Any = super()._get_train_sampler(dataset)
+        return ResumableOrder(
+            trl.data_source, trl.mini_repeat_count, trl.batch_size, trl.repeat_count, trl.shuffle, trl.seed
+        )
 
     # --- generation ---------------------------------------------------------------------------------------------
 

@@ -69,13 +69,21 @@ def config(objective: Objective, folder: Path, **changes) -> GRPOConfig:
     )
 
 
+class Paid(CPPOTrainer):
+    """Pays each row for its text: few of this policy's programs pass, and rewards of 0 would move no weight."""
+
+    def _row_rewards(self, prompts, completions, **columns):
+        return [sum(map(ord, text)) % 7 / 7 for text in completions]
+
+
 def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Path, **changes) -> CPPOTrainer:
     policy, tokenizer = model.load_policy(policy_folder, dtype="float32")
-    return CPPOTrainer(
+    problems = crossroads.world(*WORLD)["train"][: changes.pop("problems", None)]
+    return changes.pop("trainer", CPPOTrainer)(
         model=policy,
         tokenizer=tokenizer,
         args=config(objective, out, **changes),
-        problems=crossroads.world(*WORLD)["train"],
+        problems=problems,
         style=PromptStyle("brief", tokenizer),
         objective=objective,
         verifier=verifier,
@@ -85,6 +93,11 @@ def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Pat
 
 def losses(trainer: GRPOTrainer) -> list[float]:
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def gradients(trainer: GRPOTrainer) -> list[float]:
+    """Gradient norms; on-policy losses are near 0 however much is learnt."""
+    return [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
 
 
 def weights(trainer: GRPOTrainer) -> torch.Tensor:
@@ -121,10 +134,13 @@ def test_grpo_arm_equals_trl_step_for_step(policy_folder, verifier, tmp_path):
 
 @pytest.mark.parametrize("microbatches", [1, 4])
 def test_microbatches_do_not_change_the_step(policy_folder, verifier, tmp_path, microbatches):
-    whole = make(CPPO, policy_folder, verifier, tmp_path / "whole", max_steps=1)
+    one = {"trainer": Paid, "max_steps": 1}
+    whole = make(CPPO, policy_folder, verifier, tmp_path / "whole", **one)
+    before = weights(whole)
     whole.train()
-    split = make(CPPO, policy_folder, verifier, tmp_path / "split", max_steps=1, microbatches=microbatches)
+    split = make(CPPO, policy_folder, verifier, tmp_path / "split", **one, microbatches=microbatches)
     split.train()
+    assert not torch.allclose(weights(whole), before, atol=1e-3), "a run without signal would prove nothing"
     assert torch.allclose(weights(whole), weights(split), atol=1e-4)
 
 
@@ -134,16 +150,30 @@ ANNEALED = dataclasses.replace(GRPO, algorithm="pkpo", rule_k=4, rule_k_end=1)
 @pytest.mark.parametrize("objective", [CPPO, ANNEALED], ids=["cppo", "annealed"])
 def test_resume_is_bit_identical(policy_folder, verifier, tmp_path, objective):
     """An annealed k is that of the step, also in a run that begins in the middle."""
-    straight = make(objective, policy_folder, verifier, tmp_path / "straight", max_steps=4)
+    straight = make(objective, policy_folder, verifier, tmp_path / "straight", trainer=Paid, max_steps=4)
     straight.train()
-    cut = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    cut = {"trainer": Paid, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     first = make(objective, policy_folder, verifier, tmp_path / "cut", **cut)
     first.train()
-    second = make(objective, policy_folder, verifier, tmp_path / "cut", max_steps=4)
+    second = make(objective, policy_folder, verifier, tmp_path / "cut", trainer=Paid, max_steps=4)
     second.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
     assert losses(second)[-2:] == losses(straight)[-2:]
+    assert min(gradients(straight)) > 1e-3, "a run without signal would prove nothing"
     assert torch.equal(weights(straight), weights(second))
     assert second.step_stats["rule_k"] == (1 if objective is ANNEALED else 4)
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=["between epochs", "within the second"])
+def test_resume_is_bit_identical_after_the_first_epoch(policy_folder, verifier, tmp_path, step):
+    """Four problems, two steps of two: each epoch has its own order, which no checkpoint holds."""
+    short = {"trainer": Paid, "problems": 2 * PROBLEMS, "max_steps": 5}
+    straight = make(CPPO, policy_folder, verifier, tmp_path, **short, save_strategy="steps", save_steps=1)
+    straight.train()
+    resumed = make(CPPO, policy_folder, verifier, tmp_path, **short)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert min(gradients(straight)) > 1e-3, "a run without signal would prove nothing"
+    assert losses(resumed) == losses(straight)
+    assert torch.equal(weights(straight), weights(resumed))
 
 
 def test_annealed_k_has_an_equal_share_of_the_steps():
