@@ -52,7 +52,7 @@ setup: $(STAMP)  ## install the suite into .venv from pinned versions
 reproduce: $(STAMP)  ## run what is out of date in PROFILE; tables and figures land in figures/
 	@$(SERIES) reproduce $(PLAN) $(if $(CORES),--cores $(CORES))
 
-# 182 steps with three seeds, 41 minutes on two idle cores: 60 steps of training per arm, so CPPO ends lower than in `tiny`.
+# 41 minutes on two idle cores with three seeds: 60 steps of training per arm, so CPPO ends lower than in `tiny`.
 ablations: $(STAMP)  ## run every arm and ablation (PROFILE=ablations, SEEDS=3)
 	@$(MAKE) --no-print-directory reproduce PROFILE=ablations SEEDS=$(if $(filter command%,$(origin SEEDS)),$(SEEDS),3)
 

@@ -45,7 +45,7 @@ COLUMNS = 3
 
 def fig2_training(results: Results) -> Figure:
     """A panel for each metric and role: each seed a thin line, the smoothed mean a thick one."""
-    metrics = require_training(results)
+    metrics = _shown_metrics(results)
     panels = [name for name in _CURVES if _known(metrics, name)]
     with canvas(math.ceil(len(panels) / COLUMNS), COLUMNS, PAGE, 0.4 + 1.8 * math.ceil(len(panels) / COLUMNS)) as (
         figure,
@@ -61,7 +61,7 @@ def fig2_training(results: Results) -> Figure:
 
 def fig9_gaming(results: Results) -> Figure:
     """Is a reward met without what it stands for? The gate against success and an independent check, repetition."""
-    metrics = require_training(results)
+    metrics = _shown_metrics(results)
     planned = [arm for arm in _shown_arms(results) if _known(metrics[metrics["arm"] == arm], "j")]
     panels = [
         name
@@ -101,6 +101,12 @@ def has_gate(results: Results) -> bool:
 
 def _known(metrics: pd.DataFrame, name: str) -> bool:
     return name in metrics and bool(metrics[name].notna().any())
+
+
+def _shown_metrics(results: Results) -> pd.DataFrame:
+    """Training metrics of the arms that panels show, so that none is drawn for a metric of others alone."""
+    metrics = require_training(results)
+    return metrics[metrics["arm"].isin(_shown_arms(results))]
 
 
 def _shown_arms(results: Results) -> list[str]:
@@ -183,7 +189,7 @@ def _repetition(axes: Axes, results: Results, methods: Sequence[str]) -> None:
     method_axis(axes, methods)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_title("at evaluation: tuples that repeat a method (x: programs)", loc="left", fontsize=8)
+    axes.set_title("evaluated tuples that repeat a method (x: programs)", loc="left", fontsize=8)
     axes.set_xlabel("share")
 
 

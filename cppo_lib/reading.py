@@ -13,18 +13,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from cppo_lib import render, store
 from cppo_lib.attempt_tables import enough_tuples
 from cppo_lib.bootstrap import Difference, bootstrap_interval
 from cppo_lib.cells import Cell
 from cppo_lib.comparisons import ALPHA, TARGET, best_difference, detectable, difference, draws
 from cppo_lib.decomposition import TERMS, decomposition
+from cppo_lib.diversity import judged_share
 from cppo_lib.main_table import seeds_caveat, span
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
-from cppo_lib.stats import KEY, pass_at_k
+from cppo_lib.stats import pass_at_k
 
 READING = "reading.md"
 RIVALS: dict[str, tuple[str, ...]] = {
@@ -126,7 +125,7 @@ def _sources(results: Results) -> Iterator[str]:
             "what failures add that avoid each other."
         )
     for column, what in (("valid", "of its tuples pass the gate"), ("followed", "of its programs follow their plan")):
-        share = _per_tuple(results.of(TARGET), column)
+        share = judged_share(results.of(TARGET), column)
         if not math.isnan(share):
             yield f"{share:.1%} {what}."
     if base in (None, TARGET):
@@ -175,14 +174,8 @@ def _ablation(results: Results, arm: str, gap: Difference, adjusted: float) -> s
     if results.ceilings is not None:
         side = "above" if score > float(results.ceilings["independent"]) else "below"
         text += f", {side} the independent ceiling"
-    followed = _per_tuple(results.of(arm), "followed")
+    followed = judged_share(results.of(arm), "followed")
     return text + (")" if math.isnan(followed) else f", plan followed {followed:.3f})")
-
-
-def _per_tuple(attempts: pd.DataFrame, column: str) -> float:
-    """Mean over tuples of the share of their judged attempts, as in the tables; NaN where none was judged."""
-    judged = attempts.dropna(subset=[column]).astype({column: float})
-    return float(judged.groupby(KEY[:3])[column].mean().mean())
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: Progress
             f"problems_per_step or --cores (log: {paths.show(Path(stream.log.name))})"
         ) from error
     except RuntimeError as error:  # how nbclient says that a kernel did not start
+        running.unlink(missing_ok=True)
         raise NotebookError(f"the kernel did not start: {error}; try `python -m ipykernel_launcher`") from error
     running.replace(out)
 

@@ -198,14 +198,17 @@ def params_sha256(params: Mapping[str, Any]) -> str:
 
 @functools.cache
 def git_state() -> dict[str, Any]:
-    """`{"commit": sha or None, "dirty": bool or None}`; None outside a git checkout."""
+    """`{"commit": sha or None, "dirty": bool or None}`; None outside a git checkout.
+
+    What a run writes into figures/ does not make the code that ran another one.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root()), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", ":!figures"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
 

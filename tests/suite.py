@@ -48,6 +48,8 @@ if os.environ.get("BREAK") == "bug":
     raise RuntimeError("the trainer fell over")
 if os.environ.get("BREAK") == "memory":
     os.kill(os.getpid(), 9)
+if os.environ.get("BREAK") == "runner":
+    os.kill(os.getppid(), 9)
 store.write_text(folder / "policy" / "config.json", f"{params.arm} {params.seed}")
 store.write_summary(folder, params, values={}, artefacts=[folder / "policy"])
 """

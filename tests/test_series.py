@@ -251,6 +251,27 @@ def test_failing_notebook_is_kept_and_the_way_on_is_named(suite):
     assert killed.returncode == 1
     assert "the kernel was killed, most often because memory ran out" in killed.stdout
 
+    silent = suite.run("reproduce", BREAK="runner")
+    assert silent.returncode == 1
+    assert "no step said why; see runs/mini/logs/snakemake.log" in silent.stderr
+
+
+def test_kernels_take_no_tcp_ports_and_one_that_does_not_start_is_named(suite):
+    ask = "from ipykernel.connect import get_connection_info\nprint('[cppo] 0:00', get_connection_info())"
+    suite.write_notebook("03_rl_training", ask)
+    command = ["run-notebook", "notebooks/03_rl_training.ipynb", "port.ipynb"]
+    command += ["-f", "params/mini/03_rl_training.cppo.yaml"]
+    done = suite.call(*command)
+    assert '"transport": "ipc"' in (suite.root / "port.log").read_text(), done.stdout
+    (suite.root / "ipykernel_launcher.py").write_text("raise SystemExit('no kernel today')")
+    (suite.root / "port.ipynb").unlink()
+    broken = suite.call(*command)
+    (suite.root / "ipykernel_launcher.py").unlink()
+    suite.write_notebook("03_rl_training", RL)
+    assert broken.returncode == 1
+    assert "port: failed: the kernel did not start: Kernel died before replying to kernel_info" in broken.stdout
+    assert not list(suite.root.glob("port*.ipynb"))
+
 
 def test_users_mistake_is_one_line_without_a_traceback(suite):
     out = suite.root / "out.ipynb"
