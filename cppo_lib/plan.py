@@ -129,8 +129,8 @@ class Plan:
             case RLTraining(policy=policy) as params:
                 start = self._policy(run, policy)
                 return self._data(run) + start + [other for other in self._gate(run, params) if other not in start]
-            case Evaluation(policy=policy, tune_on=tune_on):
-                return self._data(run, tune_on) + self._policy(run, policy)
+            case Evaluation(policy=policy, tune_on=tune_on) as params:
+                return self._data(run, tune_on) + self._policy(run, policy) + self._same_tries(run, params)
             case Report(cells=cells):
                 own = {(benchmark, split) for profile, benchmark, split in cells if profile == self.profile}
                 records = [
@@ -147,6 +147,19 @@ class Plan:
     def _data(self, run: Run, tune_on: str | None = None) -> list[Run]:
         used = {run.params.benchmark, (tune_on or "").split(".")[0]}
         return [data for data in self.of("01_data_prep") if data.params.benchmark in used]
+
+    def _same_tries(self, run: Run, params: Evaluation) -> list[Run]:
+        """The run before this one that tunes by the same records: side by side, both would write them."""
+        if params.tune_on is None:
+            return []
+        tries = (params.tune_on, params.method, params.seed)
+        same = [
+            other
+            for other in self.of(run.notebook)
+            if isinstance(other.params, Evaluation)
+            and (other.params.tune_on, other.params.method, other.params.seed) == tries
+        ]
+        return same[: same.index(run)][-1:]
 
     def _distilled(self, run: Run, method: str) -> Run:
         """The evaluation of the training split that planner SFT learns from."""

@@ -80,6 +80,16 @@ def test_planner_sft_waits_for_the_evaluation_that_it_distils_and_tuning_for_its
     assert "04_evaluation.leetcode.train.distil.s0" not in before["05_paper_tables"]
 
 
+def test_evaluations_that_tune_by_the_same_records_run_one_after_another():
+    plan = Plan("paper")
+    tuned = [
+        f"04_evaluation.{benchmark}.test.direct_tuned.s0" for benchmark in ("apps", "code_contests", "livecodebench")
+    ]
+    waits = [[run.name for run in plan.before(plan.runs[name]) if run.name in tuned] for name in tuned]
+    assert waits == [[], tuned[:1], tuned[1:2]]
+    assert not set(tuned) & {run.name for run in plan.before(plan.runs["04_evaluation.apps.test.direct.s0"])}
+
+
 def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkeypatch):
     files = store.root() / "params" / "laptop"
     folder = tmp_path / "params" / "laptop"
