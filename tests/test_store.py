@@ -152,6 +152,24 @@ def test_meta_file_says_where_an_artefact_came_from(tmp_path):
     assert set(meta) >= {"commit", "dirty", "python", "platform", "params_sha256", "started"}
 
 
+def test_a_commit_is_dirty_by_changes_of_code_and_not_of_figures(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
+
+    for name in ("figures/T1.md", "cppo_lib/code.py"):
+        store.write_text(tmp_path / name, "one")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
+    state = store.git_state.__wrapped__
+    assert state()["dirty"] is False
+    store.write_text(tmp_path / "figures" / "T1.md", "two")
+    assert state()["dirty"] is False
+    store.write_text(tmp_path / "cppo_lib" / "code.py", "two")
+    assert state()["dirty"] is True
+
+
 def test_summary_changes_when_an_artefact_does(tmp_path):
     artefact = store.write_text(tmp_path / "model.txt", "one")
     first = store.read_json(store.write_summary(tmp_path, {"seed": 0}, values={"loss": 0.5}, artefacts=[artefact]))
