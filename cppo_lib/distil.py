@@ -53,7 +53,7 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
         plan = render_tuple(slots["strategy"].tolist())
         rows[SFTRow("plan", style.planner(problem, len(slots)), plan, problem)] = None
         for _, slot in slots[slots["passed"]].iterrows():
-            reply = style.reply(slot["program"])
+            reply = style.reply(problem, slot["program"])
             rows[SFTRow("solver", style.solver(problem, slot["strategy"]), reply, problem)] = None
     if not rows:
         raise DatasetError(

@@ -12,7 +12,7 @@ the state of torch's global generator, which is left as it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -76,11 +76,15 @@ class HFEngine(SeededCalls):
         self.draw = Draw(temperature, top_p)
 
     def generate(
-        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+        self,
+        prompt_ids: list[list[int]],
+        max_new_tokens: int,
+        temperature: float | None = None,
+        also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
-        `temperature`: of this call; None: the engine's own.
+        `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
 
         Raises:
             ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context, or no memory.
@@ -99,7 +103,7 @@ class HFEngine(SeededCalls):
                     [prompt_ids[i] for i in batch],
                     uniform[batch],
                     draw=draw,
-                    end_ids=self.end_ids,
+                    end_ids=[*self.end_ids, *also_end],
                     pad_id=self.pad_id,
                     report=partial(progress.report, done),
                 )

@@ -6,7 +6,7 @@ cannot tell which one made them. vLLM is imported only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from typing import Literal, Protocol
@@ -26,11 +26,15 @@ class Engine(Protocol):
     """Completes prompts; its draws depend on the seed and on the calls since it was given."""
 
     def generate(
-        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+        self,
+        prompt_ids: list[list[int]],
+        max_new_tokens: int,
+        temperature: float | None = None,
+        also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
-        `temperature`: of this call; None: the engine's own.
+        `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
         """
         ...
 

@@ -132,7 +132,7 @@ class _Evaluator:
             cfg.procedure,
             cfg.k,
             style=self.style,
-            generate=self.engine.generate,
+            generate=partial(self.engine.generate, also_end=self.style.program_ends),
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,
             generate_plans=partial(self.engine.generate, temperature=cfg.planner_temperature),

@@ -59,7 +59,7 @@ GateName = Literal["rules", "llm", "trained"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
-PromptStyle = Literal["brief", "instruct"]
+PromptStyle = Literal["brief", "instruct", "fenced"]
 Split = Literal["train", "dev", "valid", "test"]
 CellName = Annotated[
     str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})

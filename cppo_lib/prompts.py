@@ -8,6 +8,9 @@ completion:
 - `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
 - `instruct`: a chat message through the tokenizer's own template; the program is the last fenced block, extracted as
   LiveCodeBench does (text between the last two fence lines).
+- `fenced`: the same message, but the reply to a request for a program is begun in the prompt, with an opened code block
+  and the code that the problem gives, and ends with the block (`program_ends`), much as EvalPlus asks chat models. The
+  model spends no tokens on repeating what was given. One that should think before it writes needs `instruct`.
 
 The wording is not stated in the abstract; it is our default.
 """
@@ -16,26 +19,32 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from cppo_lib.benchmarks import livecodebench_output
-from cppo_lib.errors import ModelError, ParameterError
+from cppo_lib.errors import DatasetError, ModelError, ParameterError
 from cppo_lib.problems import Problem
 from cppo_lib.procedures import NOT_BRIEF
 
 if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need not wait for transformers
     from transformers import PreTrainedTokenizerBase
 
-StyleName = Literal["brief", "instruct"]
+StyleName = Literal["brief", "instruct", "fenced"]
 SolverPrompt = Literal["method", "slot"]
 """What a solver of a tuple is told: its method, or (an ablation: no plan text) only its number among the K."""
 
 _WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
 _FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"
+_SHORT_FUNCTION = (
+    "Reply with one short Python module that defines the function, without its docstring, comments, tests or examples,"
+)
 _ONE_SENTENCE = "Reply with one short sentence in plain words, without code."
 _FENCE = "in a ```python code block."
+_BLOCK = "```python\n"
 MAX_LISTED = 64  # more than any tuple has
 _NUMBERED = re.compile(r"^\s*\d+\s*[.):]\s*(?P<method>.*\S)\s*$")
+_LAST_DOCSTRING = re.compile(r"""\s*("{3}|'{3})(?:(?!\1).)*\1$""", re.DOTALL)
 _MARKS = re.compile(r"^\s*(?:[-*#>]+|\d+[.):])\s+")
 _BULLETED = re.compile(r"^\s*[-*]\s*(?P<method>.*\S)\s*$")
 
@@ -79,9 +88,9 @@ class PromptStyle:
     """Turns problems into prompt texts and completions into programs.
 
     Args:
-        name: `brief` or `instruct`.
-        tokenizer: encodes prompts and renders the chat template of the `instruct` style. Rendering in the `brief`
-            style needs none, so that a tokenizer can be trained on rendered prompts.
+        name: `brief`, `instruct` or `fenced`.
+        tokenizer: encodes prompts and renders the chat template. Rendering in the `brief` style needs none, so that a
+            tokenizer can be trained on rendered prompts.
     """
 
     name: StyleName
@@ -97,8 +106,7 @@ class PromptStyle:
             if before or after:
                 raise ParameterError(NOT_BRIEF)
             return f"{problem.statement}\nprogram:\n"
-        first = f"{before} Solve this programming problem.".strip()
-        return self._chat("\n\n".join(filter(None, [first, problem.statement, after, _reply(problem)])))
+        return self._request(problem, after, before=before)
 
     def planner(self, problem: Problem, k: int) -> str:
         """The prompt for a tuple of k methods."""
@@ -143,18 +151,13 @@ class PromptStyle:
         """The prompt for a program that follows the given method."""
         if self.name == "brief":
             return f"{problem.statement}\nmethod: {method}\nprogram:\n"
-        return self._chat(
-            f"Solve this programming problem.\n\n{problem.statement}\n\nUse this method: {method}\n\n{_reply(problem)}"
-        )
+        return self._request(problem, f"Use this method: {method}")
 
     def slot(self, problem: Problem, number: int) -> str:
         """The prompt for the program of a slot (1 to K), which is told nothing but that number."""
         if self.name == "brief":
             return f"{problem.statement}\n{number}. program:\n"
-        return self._chat(
-            f"Solve this programming problem.\n\n{problem.statement}\n\nThis is attempt number {number}.\n\n"
-            f"{_reply(problem)}"
-        )
+        return self._request(problem, f"This is attempt number {number}.")
 
     def program(self, problem: Problem, completion: str) -> str:
         """The program in a completion of the direct or solver prompt (empty when there is none).
@@ -163,6 +166,8 @@ class PromptStyle:
         helpers) is put in front of a reply that does not repeat it, as the usual HumanEval harnesses do. An assertion
         becomes a program that returns its right side.
         """
+        if self.name == "fenced":
+            completion = self._begun(problem) + completion
         if problem.reply == "assertion":
             return livecodebench_output.wrap_answer(completion)
         if self.name == "brief":
@@ -173,9 +178,51 @@ class PromptStyle:
         given = _before_function(problem)
         return block if not block or given.strip() in block else given + block
 
-    def reply(self, program: str) -> str:
-        """A completion of the direct or solver prompt that `program` reads back."""
-        return program if self.name == "brief" else f"```python\n{program.strip()}\n```"
+    def reply(self, problem: Problem, program: str) -> str:
+        """A completion of the direct or solver prompt that `program` reads back.
+
+        Raises:
+            DatasetError: in the `fenced` style, a program that does not begin with the code that the problem gives.
+        """
+        if self.name == "brief":
+            return program
+        whole = f"{_BLOCK}{program.strip()}\n```"
+        begun = self._begun(problem)
+        if not whole.startswith(begun):
+            raise DatasetError(
+                f"a program for {problem.id} does not begin with the given code, as those of prompt_style: fenced do: "
+                "take the prompt_style of the run that wrote it"
+            )
+        return whole.removeprefix(begun)
+
+    @cached_property
+    def program_ends(self) -> tuple[int, ...]:
+        """Tokens besides the model's own that end a reply to the direct or solver prompt: in the `fenced` style those
+        with a fence in them. A fence that is spelt in smaller tokens does not end it, and `program` reads it anyway.
+        """
+        if self.name != "fenced":
+            return ()
+        return tuple(sorted(number for token, number in self._tokenizer.get_vocab().items() if "```" in token))
+
+    def _request(self, problem: Problem, word: str, *, before: str = "") -> str:
+        """The chat message that asks for a program, with a word of its own on how, and the reply as far as begun.
+
+        The `fenced` style says before the problem what to reply, so that the K prompts of a tuple share all but their
+        ends, which are most of what is read.
+        """
+        first = f"{before} Solve this programming problem.".strip()
+        if self.name == "fenced":
+            parts = [f"{first} {_reply(problem, _SHORT_FUNCTION)}", problem.statement, word]
+        else:
+            parts = [first, problem.statement, word, _reply(problem, _FUNCTION)]
+        return self._chat("\n\n".join(filter(None, parts))) + self._begun(problem)
+
+    def _begun(self, problem: Problem) -> str:
+        """The given code without the docstring it ends with, which the message has, in an open block."""
+        if self.name != "fenced":
+            return ""
+        given = _LAST_DOCSTRING.sub("", problem.starter_code.strip())
+        return f"{_BLOCK}{given}\n" if given else _BLOCK
 
     def _chat(self, content: str) -> str:
         if not self._tokenizer.chat_template:
@@ -210,10 +257,10 @@ def _ask_methods(k: int) -> str:
     )
 
 
-def _reply(problem: Problem) -> str:
+def _reply(problem: Problem, function: str) -> str:
     if problem.reply == "assertion":
         return "Reply with the completed assertion " + _FENCE
-    return f"{_WHOLE_PROGRAM if problem.mode == 'stdio' else _FUNCTION} {_FENCE}"
+    return f"{_WHOLE_PROGRAM if problem.mode == 'stdio' else function} {_FENCE}"
 
 
 def _before_function(problem: Problem) -> str:

@@ -25,6 +25,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -131,15 +132,17 @@ class CPPOTrainer(GRPOTrainer):
         finally:
             setattr(holder, name, before)
 
-    def _complete(self, prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def _complete(self, prompt_ids: list[list[int]], limit: int, also_end: Sequence[int] = ()) -> list[Completion]:
         if self.own_sampling:
-            return self._sample(prompt_ids, limit)
+            return self._sample(prompt_ids, limit, also_end)
         with self._token_limit(limit):
             # Solver prompts all differ, so each asks for one generation (backends deduplicate prompts by this number).
             ids, logps = self._generate_single_turn(prompt_ids, None, {}, 1)
-        return [Completion(row, logps[i] if logps else None) for i, row in enumerate(ids)]
+        # Cut here, since TRL's backends know one end token: the same draws as stopping there, only later.
+        ends = [next((at + 1 for at, token in enumerate(row) if token in also_end), len(row)) for row in ids]
+        return [Completion(ids[i][:end], logps[i][:end] if logps else None) for i, end in enumerate(ends)]
 
-    def _sample(self, prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def _sample(self, prompt_ids: list[list[int]], limit: int, also_end: Sequence[int]) -> list[Completion]:
         """What TRL does with `generate`, by our decoding; drawn by torch's generator, which checkpoints hold."""
         uniform = torch.rand((len(prompt_ids), limit))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
@@ -153,7 +156,7 @@ class CPPOTrainer(GRPOTrainer):
                 prompt_ids,
                 uniform,
                 draw=Draw(self.temperature),
-                end_ids=self.eos_token_ids,
+                end_ids=[*self.eos_token_ids, *also_end],
                 pad_id=self._tokenizer.pad_token_id,
             )
         return [Completion(row) for row in rows]
@@ -167,7 +170,8 @@ class CPPOTrainer(GRPOTrainer):
             self.objective.procedure,
             self.objective.k,
             style=self.style,
-            generate=self._complete,
+            generate=partial(self._complete, also_end=self.style.program_ends),
+            generate_plans=self._complete,
             max_plan_tokens=self.objective.max_plan_tokens,
             max_program_tokens=self.objective.max_program_tokens,
             solver_prompt=self.objective.solver_prompt,

@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -86,18 +86,21 @@ class VLLMEngine(SeededCalls):
                 "sampling": {
                     "temperature": temperature,
                     "top_p": top_p,
-                    "stop_token_ids": self.end_ids,
-                    "ignore_eos": True,  # those of the line above are all that count
+                    "ignore_eos": True,  # the end tokens that each call names are all that count
                 },
             }
             self.fitting: int = self._ask(settings, "ready", f"loading {policy}")
 
     def generate(
-        self, prompt_ids: list[list[int]], max_new_tokens: int, temperature: float | None = None
+        self,
+        prompt_ids: list[list[int]],
+        max_new_tokens: int,
+        temperature: float | None = None,
+        also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
-        `temperature`: of this call; None: the engine's own.
+        `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
 
         Raises:
             ModelError: a prompt that leaves no room for `max_new_tokens` in the model's context, or no memory.
@@ -112,7 +115,8 @@ class VLLMEngine(SeededCalls):
         seed = self.next_seed() % 2**32  # numpy, which vLLM seeds too, takes no more
         if not prompt_ids:
             return []
-        changed = {} if temperature is None else {"temperature": temperature}
+        changed: dict[str, Any] = {"stop_token_ids": [*self.end_ids, *also_end]}
+        changed |= {} if temperature is None else {"temperature": temperature}
         message = (prompt_ids, max_new_tokens, seed, changed)
         return [Completion(ids) for ids in self._ask(message, "completions", "generating", len(prompt_ids))]
 

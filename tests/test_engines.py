@@ -144,6 +144,17 @@ def test_a_call_can_have_a_temperature_of_its_own(sampler, policy):
     assert ids(sampler.generate(given, 8)) == before != ids(cold)
 
 
+def test_a_call_can_end_its_completions_at_further_tokens(greedy, policy):
+    given = prompts(policy)
+    plain = ids(greedy.generate(given, 24))
+    further = sorted({row[2] for row in plain if len(row) > 3} - set(ENDS))
+    assert further
+    ended = ids(greedy.generate(given, 24, also_end=further))
+    cuts = [next((at for at, token in enumerate(row, start=1) if token in further), len(row)) for row in plain]
+    assert ended == [row[:cut] for row, cut in zip(plain, cuts, strict=True)] != plain
+    assert ids(greedy.generate(given, 24)) == plain  # for that call only
+
+
 def test_draws_follow_temperature_and_top_p_and_no_advice_of_the_folder(sampler, policy):
     """A nucleus of SHARP's settings, computed here; the tolerance is 1.3 times the error of exact draws."""
     prompt, number = prompts(policy)[1], 4000

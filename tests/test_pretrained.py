@@ -272,10 +272,11 @@ def test_only_valid_tuples_with_a_success_are_learnt():
         distil.distilled_rows(attempts, problems[1:], style)
 
 
-def test_a_chat_models_reply_is_read_back_as_the_same_program():
+@pytest.mark.parametrize("name", ["instruct", "fenced"])
+def test_a_chat_models_reply_is_read_back_as_the_same_program(name):
     problem = crossroads.world(1, 1, 1, 1, 1, 0)["train"][0]
-    style = PromptStyle("instruct", tokenizer_of_the_world())
-    assert style.program(problem, style.reply("print(1)\n")) == "print(1)"
+    style = PromptStyle(name, tokenizer_of_the_world())
+    assert style.program(problem, style.reply(problem, "print(1)\n")) == "print(1)"
 
 
 def test_planner_sft_learns_from_the_records_of_an_evaluation(prepared, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cppo_lib import gate
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
-from cppo_lib.errors import ModelError
+from cppo_lib.errors import DatasetError, ModelError
 from cppo_lib.model import build_tokenizer
 from cppo_lib.problems import Problem, Test, load_benchmark
 from cppo_lib.prompts import ParsedTuple, PromptStyle, parse_tuple, render_tuple
@@ -24,6 +24,13 @@ def instruct() -> PromptStyle:
     tokenizer = build_tokenizer(["def f(x): return x"], 300)
     tokenizer.chat_template = CHAT
     return PromptStyle("instruct", tokenizer)
+
+
+@pytest.fixture(scope="module")
+def fenced() -> PromptStyle:
+    tokenizer = build_tokenizer(["```python\n", "\n```", "\n```\n\n"] * 3, 300)
+    tokenizer.chat_template = CHAT
+    return PromptStyle("fenced", tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +158,55 @@ def stdio_problem() -> Problem:
 )
 def test_the_last_fenced_block_is_the_program(instruct, reply, program):
     assert instruct.program(stdio_problem(), reply) == program
+
+
+def test_fenced_requests_for_a_program_begin_the_reply_and_others_do_not(fenced, instruct, humaneval):
+    problem = humaneval["HumanEval/0"]
+    given = "from typing import List\n\n\ndef has_close_elements(numbers: List[float], threshold: float) -> bool:\n"
+    begun = f"```python\n{given}"
+    for prompt in (fenced.direct(problem), fenced.solver(problem, "two loops"), fenced.slot(problem, 2)):
+        assert prompt.endswith("<assistant>" + begun) and problem.statement in prompt
+    assert fenced.direct(stdio_problem()).endswith("<assistant>```python\n")
+    assert fenced.planner(problem, 4) == instruct.planner(problem, 4)
+    assert fenced.next_method(problem, ["a heap"], 4) == instruct.next_method(problem, ["a heap"], 4)
+
+
+def test_fenced_prompts_of_a_tuple_differ_in_their_ends_only(fenced, humaneval):
+    problem = humaneval["HumanEval/0"]
+    one, other = (fenced.solver(problem, method) for method in ("sort it", "two loops"))
+    shared = one[: one.index("sort it")]
+    assert other.startswith(shared) and problem.statement in shared and "Reply with" in shared
+
+
+def test_a_fenced_reply_is_the_program_without_the_code_that_was_given(fenced, humaneval):
+    for problem in humaneval.values():
+        given = fenced.direct(problem).split("```python\n")[-1]
+        program = given + "    return 1"
+        assert fenced.reply(problem, program) == "    return 1\n```"
+        assert fenced.program(problem, fenced.reply(problem, program)) == program
+    with pytest.raises(DatasetError, match="HumanEval/0 does not begin with the given code"):
+        fenced.reply(humaneval["HumanEval/0"], "print(1)")
+
+
+@pytest.mark.parametrize(
+    ("reply", "program"),
+    [
+        ("print(1)\n```", "print(1)"),
+        ("print(1)\n```<end>", "print(1)"),  # a token may hold more than the fence
+        ("print(1)\n", ""),  # cut off before the block was closed
+        ("```", ""),
+    ],
+)
+def test_a_fenced_reply_goes_on_with_the_block_that_its_prompt_opened(fenced, reply, program):
+    assert fenced.program(stdio_problem(), reply) == program
+
+
+def test_fenced_replies_end_with_any_token_that_holds_a_fence(fenced, instruct):
+    vocabulary = fenced.tokenizer.get_vocab()
+    texts = [fenced.decode([[token]])[0] for token in fenced.program_ends]
+    assert len(texts) > 1 and all("```" in text for text in texts)
+    assert not any("```" in fenced.decode([[n]])[0] for n in vocabulary.values() if n not in fenced.program_ends)
+    assert instruct.program_ends == () == PromptStyle("brief", None).program_ends
 
 
 def test_given_imports_and_helpers_are_put_before_a_reply_without_them(instruct, humaneval):
