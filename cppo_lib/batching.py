@@ -4,6 +4,8 @@ With TRL's token-mean (`dapo`) loss, one on-policy update and no KL term, a row 
 product of its advantage and its policy ratio, which is 1 with a gradient that is linear in the advantage. So rows of
 zero advantage can be left out, rows of equal tokens can be run once with their advantages added, and the order of
 rows does not matter. How many rows are left is logged as `kept_rows`.
+
+Rows with a `role` are of a planner or a solver with an adapter of its own: no micro-batch mixes them.
 """
 
 from __future__ import annotations
@@ -45,13 +47,21 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     merged["prompt_mask"][signal:, :-1] = 0  # prompts end, and completions begin, beside each other
     merged["completion_mask"][signal:, 1:] = 0
     order = torch.argsort(merged["prompt_mask"].sum(1) + merged["completion_mask"].sum(1), stable=True)
-    merged = {key: value[order] for key, value in merged.items()}
-    parts = [
-        _trim({key: value[part] for key, value in merged.items()})
-        for part in torch.tensor_split(torch.arange(len(order), device=kept.device), len(chunks))
-    ]
+    parts = [_trim({key: value[part] for key, value in merged.items()}) for part in _deal(order, merged, len(chunks))]
     shared = {key: value for key, value in chunks[0].items() if key not in keys}
     return [{**shared, **part} for part in parts], signal
+
+
+def _deal(order: Tensor, rows: dict[str, Tensor], parts: int) -> list[Tensor]:
+    """Deal the rows out in this order: so many parts of about equal size, each of one role."""
+    if "role" not in rows:
+        return list(torch.tensor_split(order, parts))
+    roles = rows["role"][order]
+    piles = [order[roles == role] for role in roles.unique()]
+    if len(piles) == 1:
+        return list(torch.tensor_split(order, parts))
+    first = min(max(round(parts * len(piles[0]) / len(order)), 1), parts - 1)
+    return [*torch.tensor_split(piles[0], first), *torch.tensor_split(piles[1], parts - first)]
 
 
 def _trim(rows: dict[str, Tensor]) -> dict[str, Tensor]:

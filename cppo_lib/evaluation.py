@@ -23,6 +23,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,8 +38,11 @@ from cppo_lib.parameters import Evaluation
 from cppo_lib.problems import Problem, stream_benchmark
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.records import attempt_records, run_name, summary
+from cppo_lib.role_adapters import ROLES, role_policy
 from cppo_lib.rollout import rollout
 from cppo_lib.verifier import Verifier
+
+PLANNER_DRAWS = 1  # a planner engine of its own draws other numbers than the solver's
 
 
 def evaluate(cfg: Evaluation) -> Path:
@@ -118,6 +122,7 @@ class _Evaluator:
     cfg: Evaluation
     policy: str
     engine: Engine
+    planner: Engine  # the same, but for a policy with an adapter for each role
     style: PromptStyle
     verifier: Verifier
     judge: judging.MethodJudge | None
@@ -126,6 +131,7 @@ class _Evaluator:
         """Roll out and judge chunk `number`; its draws depend on the seed and the number only."""
         cfg, started = self.cfg, time.perf_counter()
         seed = derived_seed(cfg.seed, number)
+        self.planner.reseed(derived_seed(seed, PLANNER_DRAWS))
         self.engine.reseed(seed)
         members = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
@@ -135,7 +141,7 @@ class _Evaluator:
             generate=partial(self.engine.generate, also_end=self.style.program_ends),
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,
-            generate_plans=partial(self.engine.generate, temperature=cfg.planner_temperature),
+            generate_plans=partial(self.planner.generate, temperature=cfg.planner_temperature),
             seed=seed,
             solver_prompt=cfg.solver_prompt,
         )
@@ -153,17 +159,24 @@ def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]
     started, already = time.monotonic(), len(done)
     before = f", {already} of them done before" if already else ""
     store.progress(f"{run_name(cfg)}: {attempts} attempts in {len(chunks)} chunks{before}")
-    opened = open_engine(
+    open_policy = partial(
+        open_engine,
         cfg.engine,
-        policy,
         temperature=cfg.temperature,
         top_p=cfg.top_p,
         batch_size=cfg.batch_size,
         seed=cfg.seed,
     )
-    with judging.open_verifier(cfg.profile) as verifier, opened as (engine, tokenizer):
-        judge = judging.method_judge(cfg.benchmark, verifier)
-        evaluator = _Evaluator(cfg, policy, engine, PromptStyle(cfg.prompt_style, tokenizer), verifier, judge)
+    acting = {role: role_policy(policy, role) for role in ROLES}
+    with judging.open_verifier(cfg.profile) as verifier, ExitStack() as opened:
+        engine, tokenizer = opened.enter_context(open_policy(acting["solver"]))
+        planner = engine
+        if acting["planner"] != acting["solver"]:
+            planner, _ = opened.enter_context(open_policy(acting["planner"]))
+        style = PromptStyle(cfg.prompt_style, tokenizer)
+        evaluator = _Evaluator(
+            cfg, policy, engine, planner, style, verifier, judging.method_judge(cfg.benchmark, verifier)
+        )
         for number, (chunk, file) in enumerate(zip(chunks, files, strict=True)):
             if file.exists():
                 continue

@@ -232,13 +232,14 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write tokenizer and model (of one with an adapter, the adapter alone).
+    """Write tokenizer and model (of one with an adapter, the adapter alone; of one with several, a folder for each).
 
     The folder appears whole or not at all, and replaces an older one.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    for adapter in (partial, *(path.parent for path in partial.glob(f"*/{ADAPTER}"))):
+        tokenizer.save_pretrained(adapter)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

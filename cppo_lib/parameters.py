@@ -59,6 +59,7 @@ GateName = Literal["rules", "llm", "trained"]
 Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
 Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
+Sharing = Literal["all", "base"]
 PromptStyle = Literal["brief", "instruct", "fenced"]
 Split = Literal["train", "dev", "valid", "test"]
 CellName = Annotated[
@@ -229,6 +230,10 @@ class RLTraining(Params):
     max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
     engine: Engine = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
     lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
+    sharing: Sharing = Field(
+        description="what planner and solver share: `all` that is trained, or only the `base` model, with an adapter "
+        f"of their own each ({OURS})"
+    )
     gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
@@ -266,6 +271,20 @@ class RLTraining(Params):
             raise ValueError(
                 "gate: llm asks a chat model questions, and with prompt_style: brief the model was taught to answer "
                 "none: set gate: trained or rules"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sharing_fits(self) -> Self:
+        if self.sharing == "all":
+            return self
+        for key, wanted in (("algorithm", "cppo"), ("engine", "hf"), ("beta", 0), ("entropy_coef", 0)):
+            if getattr(self, key) != wanted:
+                raise ValueError(f"sharing: base gives planner and solver an adapter each: set {key}: {wanted}")
+        if not self.lora_rank or self.microbatches < 2:
+            raise ValueError(
+                "sharing: base trains an adapter for each role, in micro-batches of one role: set lora_rank above 0 "
+                "and microbatches to 2 or more"
             )
         return self
 

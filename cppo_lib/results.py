@@ -65,6 +65,8 @@ LABELS = {
     "weights_planner": "Weights: planner",
     "weights_solver": "Weights: solver",
     "slot_only": "Slot number for a plan",
+    "one_adapter": "LoRA, one adapter",
+    "two_adapters": "LoRA, one per role",
     "k1": "K = 1",
     "k2": "K = 2",
     "k8": "K = 8",
@@ -76,7 +78,7 @@ BASELINES = ("pkpo", "direct", "cppo")
 REWARD = ("reward_sum", "reward_outcome", "reward_gate", "gate_trained", "gate_llm", "tests_fraction")
 CREDIT = ("credit_own", "credit_tuple", "credit_marginal", "credit_frozen")
 GROUPING = ("group_problem", "group_slot", "group_tuple")
-SHARING = ("weights_planner", "weights_solver", "slot_only")
+SHARING = ("weights_planner", "weights_solver", "slot_only", "one_adapter", "two_adapters")
 SWEEP = ("k1", "k2", "k8")
 ABLATIONS = (*REWARD, *CREDIT, *GROUPING, *SHARING, *SWEEP)
 """Methods that are CPPO with one choice changed."""

@@ -46,6 +46,7 @@ from cppo_lib.kv_cache import group_heads
 from cppo_lib.objective import Objective, check_geometry, check_trl
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
+from cppo_lib.role_adapters import ROLES, Role, has_roles, use_role
 from cppo_lib.rollout import Completion, rollout
 from cppo_lib.verifier import Verifier
 
@@ -111,6 +112,9 @@ class CPPOTrainer(GRPOTrainer):
         )
         # Processes that hold parts of the weights must all take the same steps, which TRL's own generation sees to.
         self.own_sampling = not (self.use_vllm or self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.role_adapters = has_roles(model)
+        if self.role_adapters and (self.accelerator.num_processes > 1 or not self.own_sampling):
+            raise ParameterError("an adapter for each role is trained by one process: set sharing: all for several")
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableOrder:
         trl: Any = super()._get_train_sampler(dataset)
@@ -132,9 +136,11 @@ class CPPOTrainer(GRPOTrainer):
         finally:
             setattr(holder, name, before)
 
-    def _complete(self, prompt_ids: list[list[int]], limit: int, also_end: Sequence[int] = ()) -> list[Completion]:
+    def _complete(
+        self, prompt_ids: list[list[int]], limit: int, *, role: Role, also_end: Sequence[int] = ()
+    ) -> list[Completion]:
         if self.own_sampling:
-            return self._sample(prompt_ids, limit, also_end)
+            return self._sample(prompt_ids, limit, role, also_end)
         with self._token_limit(limit):
             # Solver prompts all differ, so each asks for one generation (backends deduplicate prompts by this number).
             ids, logps = self._generate_single_turn(prompt_ids, None, {}, 1)
@@ -142,7 +148,7 @@ class CPPOTrainer(GRPOTrainer):
         ends = [next((at + 1 for at, token in enumerate(row) if token in also_end), len(row)) for row in ids]
         return [Completion(ids[i][:end], logps[i][:end] if logps else None) for i, end in enumerate(ends)]
 
-    def _sample(self, prompt_ids: list[list[int]], limit: int, also_end: Sequence[int]) -> list[Completion]:
+    def _sample(self, prompt_ids: list[list[int]], limit: int, role: Role, also_end: Sequence[int]) -> list[Completion]:
         """What TRL does with `generate`, by our decoding; drawn by torch's generator, which checkpoints hold."""
         uniform = torch.rand((len(prompt_ids), limit))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
@@ -151,6 +157,8 @@ class CPPOTrainer(GRPOTrainer):
         )
         with opened as policy:
             group_heads(policy)
+            if self.role_adapters:
+                use_role(policy, role)
             rows = sample(
                 policy,
                 prompt_ids,
@@ -170,8 +178,8 @@ class CPPOTrainer(GRPOTrainer):
             self.objective.procedure,
             self.objective.k,
             style=self.style,
-            generate=partial(self._complete, also_end=self.style.program_ends),
-            generate_plans=self._complete,
+            generate=partial(self._complete, role="solver", also_end=self.style.program_ends),
+            generate_plans=partial(self._complete, role="planner"),
             max_plan_tokens=self.objective.max_plan_tokens,
             max_program_tokens=self.objective.max_program_tokens,
             solver_prompt=self.objective.solver_prompt,
@@ -218,6 +226,9 @@ class CPPOTrainer(GRPOTrainer):
         scaled = self._advantages(self._global_rewards, tokens)
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = scaled[start : start + len(inputs)]
+        if self.role_adapters:
+            roles = [0, *[1] * self.objective.k] * (len(inputs) // self.objective.block)
+            output["role"] = torch.tensor(roles, device=scaled.device)
         self._collect_stats(tokens)
         return output
 
@@ -310,3 +321,14 @@ class CPPOTrainer(GRPOTrainer):
             self.step_stats["kept_rows"] = kept
             inputs = chunks[self._step % self.args.steps_per_generation]
         return inputs
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if self.role_adapters:
+            use_role(model, ROLES[int(inputs["role"][0])])
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.role_adapters:  # transformers loads all but one of several adapters frozen
+            use_role(model or self.model, ROLES[0])

@@ -31,6 +31,7 @@ from cppo_lib.objective import Objective
 from cppo_lib.parameters import RLTraining
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
+from cppo_lib.role_adapters import with_role_adapters
 from cppo_lib.trainer import CPPOTrainer
 
 METRICS = {
@@ -195,7 +196,8 @@ def train(cfg: RLTraining) -> Path:
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
-    model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
+    adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
+    model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer)
     # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
     scorer = gates.open_scorer(cfg)

@@ -12,6 +12,7 @@ import small_policy
 
 from cppo_lib import config, data_prep, evaluation, model, paths, store, training
 from cppo_lib.parameters import Evaluation, RLTraining
+from cppo_lib.role_adapters import ROLES, role_policy
 
 FOLDER = paths.root() / "params" / "ablations"
 ARMS = sorted(path.name.split(".")[1] for path in FOLDER.glob("03_*.yaml"))
@@ -64,7 +65,8 @@ def test_arm_trains_and_spends_the_common_budget(name, runs):
     assert (metrics["planner_tokens"] > 0).all() == planned
     assert attempts.groupby("member")["slot"].apply(list).tolist() == [list(range(cfg.k))] * 2 * cfg.group_size
     folder = runs / "ablations" / "03_rl_training" / f"{name}.s0"
-    model.load_policy(folder / "policy")
+    for role in ROLES:
+        model.load_policy(role_policy(str(folder / "policy"), role))
     assert store.read_json(folder / "summary.json")["steps"] == 2
 
 
@@ -87,9 +89,11 @@ def test_ablations_differ_from_cppo_in_what_they_are_named_for():
         if values["algorithm"] == "cppo":
             changed[name] = {key for key in cppo if values[key] != cppo[key]} - {"arm"}
     assert changed.pop("cppo") == set()
-    assert all(len(keys) == 1 for name, keys in changed.items() if not name.startswith("k") and name != "slot_only")
-    assert changed["slot_only"] == {"solver_prompt", "credit", "solver_grouping"}
-    assert changed["k8"] == {"k", "group_size", "max_plan_tokens"}
+    assert changed.pop("slot_only") == {"solver_prompt", "credit", "solver_grouping"}
+    assert changed.pop("k8") == {"k", "group_size", "max_plan_tokens"}
+    assert changed.pop("one_adapter") == {"lora_rank", "learning_rate", "microbatches"}
+    assert changed.pop("two_adapters") == {"lora_rank", "learning_rate", "microbatches", "sharing"}
+    assert all(len(keys) == 1 for name, keys in changed.items() if not name.startswith("k"))
 
 
 @pytest.mark.parametrize(

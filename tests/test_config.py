@@ -105,6 +105,12 @@ def test_renamed_key_is_matched_to_the_one_it_replaced(tmp_path):
         ({"pkpo_k_end": 64}, "pkpo_k_end=64 must be at most group_size * k = 32"),
         ({"solver_prompt": "slot"}, "slot names no method to follow: set credit to own, tuple, marginal or frozen"),
         ({"solver_prompt": "slot", "algorithm": "grpo"}, "set algorithm: cppo"),
+        ({"sharing": "base"}, "set lora_rank above 0 and microbatches to 2 or more"),
+        (
+            {"sharing": "base", "lora_rank": 4, "beta": 0.1},
+            "sharing: base gives planner and solver an adapter each: set beta: 0",
+        ),
+        ({"sharing": "base", "lora_rank": 4, "algorithm": "grpo"}, "set algorithm: cppo"),
         ({"outcome_reward": "fraction", "algorithm": "nsr"}, "takes rewards 0 and 1 only"),
         ({"reward": "prod"}, "key 'reward' is 'prod'; it must be one of product, sum, outcome, gate"),
         ({"entropy_coef": -1.0}, "key 'entropy_coef' is -1.0; it must be a number, at least 0"),
