@@ -20,8 +20,9 @@ import pytest
 from cppo_lib.benchmarks import livecodebench_output
 from cppo_lib.benchmarks.livecodebench_output import NOT_AN_EXPRESSION, wrap_answer
 from cppo_lib.errors import DatasetError
+from cppo_lib.model import build_tokenizer
 from cppo_lib.problems import LoadReport, Problem, from_json, load_benchmark, to_json
-from cppo_lib.prompts import PromptStyle, _reply
+from cppo_lib.prompts import PromptStyle, StyleName
 from cppo_lib.verifier import Verifier
 
 SCHEMA = pa.schema(
@@ -265,8 +266,21 @@ def test_an_unreachable_hub_names_the_file_to_get(tmp_path: Path, monkeypatch: p
         load_benchmark("livecodebench_output", "test")
 
 
-def test_prompts_ask_for_an_assertion_and_replies_become_programs(write: Write, verifier: Verifier) -> None:
-    problem, style = problem_of(write, "[1, 2]"), PromptStyle("brief", None)
-    assert _reply(problem).startswith("Reply with the completed assertion")
-    program = style.program(problem, "assert f(1) == [1, 2]")
-    assert verifier.verify(problem, [program])[0].verdict == "AC"
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("brief", "assert f(1) == [1, 2]"),
+        ("instruct", "Here it is:\n```python\nassert f(1) == [1, 2]\n```"),
+        ("fenced", "assert f(1) == [1, 2]\n```"),
+    ],
+)
+def test_prompts_ask_for_an_assertion_and_replies_become_programs(
+    write: Write, verifier: Verifier, name: StyleName, reply: str
+) -> None:
+    tokenizer = build_tokenizer([reply], 300)
+    tokenizer.chat_template = "{{ messages[0].content }}<reply>"
+    problem, style = problem_of(write, "[1, 2]"), PromptStyle(name, tokenizer)
+    prompt = style.direct(problem)
+    assert ("Reply with the completed assertion" in prompt) == (name != "brief")
+    assert prompt.endswith({"brief": "program:\n", "instruct": "<reply>", "fenced": "<reply>```python\n"}[name])
+    assert verifier.verify(problem, [style.program(problem, reply)])[0].verdict == "AC"
