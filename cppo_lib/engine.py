@@ -48,7 +48,7 @@ class HFEngine(SeededCalls):
 
     Args:
         model: a causal language model; put into evaluation mode.
-        tokenizer: names the padding token and, where the model names none, the end token.
+        tokenizer: names the padding token and an end token beside those of the model.
         temperature: 1 samples from the model's own distribution, 0 takes the most likely token.
         top_p: nucleus mass; 1 keeps every token.
         batch_size: sequences generated side by side.
@@ -159,17 +159,21 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
 
 
 def end_tokens(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion: those of the model's generation config, else the one of
-    its tokenizer.
+    """Every token that ends a completion: those of the model's generation config and the one of its tokenizer.
+
+    The latter is what TRL puts at the end of supervised completions, so a model whose files disagree (some converted
+    ones do) ends with it once it is fine-tuned. TRL's trainer stops at both, too.
 
     Raises:
         ModelError: neither names one.
     """
-    found = config.eos_token_id if config else None
-    found = tokenizer.eos_token_id if found is None else found
-    if found is None:
+    named = config.eos_token_id if config else None
+    found = [named] if isinstance(named, int) else list(named or ())
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in found:
+        found.append(tokenizer.eos_token_id)
+    if not found:
         raise ModelError("neither model nor tokenizer names an end token (eos_token_id)")
-    return [found] if isinstance(found, int) else list(found)
+    return found
 
 
 def derived_seed(*path: int) -> int:

@@ -51,7 +51,7 @@ class VLLMEngine(SeededCalls):
 
     Args:
         policy: a local folder or a hub id; an adapter is merged into a temporary copy of its model.
-        tokenizer: names the end token where the policy names none.
+        tokenizer: names an end token beside those of the policy.
         temperature: 1 samples from the policy's own distribution, 0 takes the most likely token.
         top_p: nucleus mass; 1 keeps every token.
         batch_size: sequences generated side by side, at most.

@@ -99,13 +99,18 @@ def test_top_p_keeps_the_nucleus_only(policy, model):
 def test_every_end_token_of_the_model_ends_a_completion(policy, model):
     ends = list(range(100, 200))
     model.generation_config.eos_token_id = ends
+    ends.append(policy[1].eos_token_id)  # what TRL ends supervised completions with
     completions = ids(engine(policy).generate(prompts(policy[1], copies=4), 20))
     assert all(not set(row[:-1]) & set(ends) for row in completions)
     assert len({row[-1] for row in completions if row[-1] in ends}) > 2
     assert all(row[-1] in ends or len(row) == 20 for row in completions)
 
 
-def test_end_token_of_the_tokenizer_serves_where_the_model_names_none(policy, model):
+def test_end_tokens_are_those_of_the_model_and_the_one_of_the_tokenizer(policy, model):
+    own = policy[1].eos_token_id
+    for named, expected in ((7, [7, own]), ([7, own, 8], [7, own, 8]), (own, [own])):
+        model.generation_config.eos_token_id = named
+        assert end_ids(*policy) == expected
     model.generation_config.eos_token_id = None
     assert end_ids(*policy) == [policy[1].eos_token_id]
     end, policy[1].eos_token = policy[1].eos_token, None

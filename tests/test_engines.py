@@ -22,7 +22,7 @@ from cppo_lib.model import build_model, build_tokenizer, load_policy, save_polic
 from cppo_lib.rollout import Completion
 
 TEXTS = ["print the sum of the items", "print the largest item", "sort the items and print them"]
-ENDS = list(range(100, 140))
+ENDS = [*range(100, 139), 0]  # the last one is the tokenizer's
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm")
 ENGINES = ["hf", pytest.param("vllm", marks=needs_vllm)]
 SHARP = {"temperature": 0.7, "top_p": 0.6, "batch_size": 64, "seed": 0}
@@ -35,7 +35,7 @@ def policy(tmp_path_factory) -> str:
     tokenizer = build_tokenizer(TEXTS, 300)
     model = build_model(tokenizer, hidden_size=64, layers=2, heads=2, seed=0)
     advice = model.generation_config
-    advice.eos_token_id, advice.do_sample = ENDS, True
+    advice.eos_token_id, advice.do_sample = ENDS[:-1], True
     advice.top_k, advice.repetition_penalty, advice.temperature, advice.top_p = 1, 5.0, 0.1, 0.2
     folder = tmp_path_factory.mktemp("policies") / "tiny"
     save_policy(model, tokenizer, folder)
