@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
-from cppo_lib.kv_cache import GrowingLayer, growing_cache, keep_sequences
+from cppo_lib.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
 
 HEAD = 1024
 """Most likely tokens among which the nucleus is looked for first."""
@@ -26,6 +27,10 @@ CROWD = 8
 """Ended sequences leave the batch once they are at least one in CROWD: each departure copies the cache."""
 SHARED = 0.5
 """Prompts that have at least this part of their tokens in common, from the first on, share the reading of these."""
+WASTE = 1.5
+"""Prompts are read by length where reading all at once would take so many times their own tokens, for the padding."""
+SPREAD = 1.25
+"""Those that are read together then: the longest has at most so many times the tokens of the shortest."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +124,59 @@ def _read(
 ) -> tuple[Tensor, Tensor]:
     """Fill the cache with the prompts; the logits after each of them (B, V) and the cache's mask (B, P)."""
     distinct = list(dict.fromkeys(map(tuple, prompts)))
-    mask = torch.ones(len(distinct), 0, dtype=torch.long, device=model.device)
     # A state of linear attention has no places that a mask could leave out, so its padding can only come first.
-    heads, owners = shared_heads(distinct) if all(type(layer) is GrowingLayer for layer in cache.layers) else ([], [])
+    heads, owners = shared_heads(distinct) if _keeps_places(cache) else ([], [])
     if heads:
-        _, mask = _append(model, cache, mask[: len(heads)], heads, pad_id)
+        _, mask = _begin(model, cache, heads, pad_id)
         chosen = torch.tensor(owners, device=model.device)
         keep_sequences(cache, chosen)
-        mask = mask[chosen]
-    tails = [row[len(heads[owner]) :] for row, owner in zip(distinct, owners, strict=True)] if heads else distinct
-    logits, mask = _append(model, cache, mask, tails, pad_id)
+        tails = [row[len(heads[owner]) :] for row, owner in zip(distinct, owners, strict=True)]
+        logits, mask = _append(model, cache, mask[chosen], tails, pad_id)
+    else:
+        logits, mask = _begin(model, cache, distinct, pad_id)
     copies = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=model.device)
     keep_sequences(cache, copies)
     return logits[copies], mask[copies]
+
+
+def _keeps_places(cache: DynamicCache) -> bool:
+    return all(type(layer) is GrowingLayer for layer in cache.layers)
+
+
+def _begin(
+    model: PreTrainedModel, cache: DynamicCache, rows: Sequence[tuple[int, ...]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """`_append` to an empty cache, by length where padding would be most of what is read."""
+    parts = alike(rows) if _keeps_places(cache) else []
+    if len(parts) < 2:
+        return _append(model, cache, _unread(model, rows), rows, pad_id)
+    caches, logits, masks = [], [], []
+    for part in parts:
+        own, chosen = growing_cache(model), [rows[i] for i in part]
+        last, mask = _append(model, own, _unread(model, chosen), chosen, pad_id)
+        caches.append(own)
+        logits.append(last)
+        masks.append(pad(mask, (len(rows[parts[-1][-1]]) - mask.shape[1], 0)))
+    back = torch.tensor([i for part in parts for i in part], device=model.device).argsort()
+    join_left(cache, caches, back)
+    return torch.cat(logits)[back], torch.cat(masks)[back]
+
+
+def _unread(model: PreTrainedModel, rows: Sequence[object]) -> Tensor:
+    return torch.ones(len(rows), 0, dtype=torch.long, device=model.device)
+
+
+def alike(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Indices of the rows, shortest first, in parts that are worth reading one by one (see WASTE, SPREAD)."""
+    [order] = by_length(rows, len(rows))
+    if len(rows) * len(rows[order[-1]]) < WASTE * sum(map(len, rows)):
+        return [order]
+    parts = [[order[0]]]
+    for i in order[1:]:
+        if len(rows[i]) > SPREAD * len(rows[parts[-1][0]]):
+            parts.append([])
+        parts[-1].append(i)
+    return parts
 
 
 def _append(

@@ -8,10 +8,12 @@ laid out as queries of one head, which is the same sum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -72,6 +74,22 @@ def keep_sequences(cache: DynamicCache, indices: Tensor) -> None:
     for layer in cache.layers:
         select: Any = getattr(layer, "batch_select_indices", None) or layer.reorder_cache
         select(indices)
+
+
+def join_left(cache: DynamicCache, parts: Sequence[DynamicCache], order: Tensor) -> None:
+    """Fill an empty cache with those of the parts, one below the other and then in this order.
+
+    Shorter ones get empty places on the left, which the attention mask has to leave out. All layers are growing ones.
+    """
+    width = max(part.get_seq_length() for part in parts)
+
+    def joined(held: list[Any]) -> Tensor:
+        return torch.cat([pad(one, (0, 0, width - one.shape[-2], 0)) for one in held])[order]
+
+    for number, whole in enumerate(cache.layers):
+        layers: list[Any] = [part.layers[number] for part in parts]
+        layer: Any = whole
+        layer.update(joined([one.keys for one in layers]), joined([one.values for one in layers]))
 
 
 def grouped_attention(

@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from transformers.generation.logits_process import TopPLogitsWarper
 
-from cppo_lib.decoding import HEAD, Draw, sample, shared_heads
+from cppo_lib.decoding import HEAD, Draw, alike, sample, shared_heads
 from cppo_lib.kv_cache import GROUPED, ROOM, group_heads
 
 END, PAD = [1, 2], 0
@@ -40,8 +40,9 @@ def test_greedy_completions_are_those_of_generate(model):
 
 def test_what_solver_prompts_share_is_read_once(model, monkeypatch):
     """Two problems with three methods each, and a prompt that shares nothing."""
-    problems = [list(range(10, 30)), list(range(40, 52))]
-    given = [[*problem, *method, 7] for problem in problems for method in ([60], [61, 62, 63, 64], [65, 66])] + [[5, 6]]
+    problems = [list(range(10, 30)), list(range(40, 56))]
+    given = [[*problem, *method, 7] for problem in problems for method in ([60], [61, 62, 63, 64], [65, 66])]
+    given.append(list(range(70, 82)))
     read = []
     forward = type(model).forward
     monkeypatch.setattr(
@@ -56,6 +57,28 @@ def test_what_solver_prompts_share_is_read_once(model, monkeypatch):
         assert (
             ids == model.generate(input_ids=torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
         )
+
+
+def test_prompts_of_very_different_lengths_are_read_by_length(model, monkeypatch):
+    torch.manual_seed(4)
+    given = [torch.randint(3, 90, (size,)).tolist() for size in (40, 6, 9, 38, 8, 7, 8, 45)]
+    given += given[:2]  # equal ones are still read once
+    read = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, *args, **asked: (read.append(asked), forward(self, *args, **asked))[1]
+    )
+    found = completions(model, given)
+    assert [tuple(asked["input_ids"].shape) for asked in read[:3]] == [(2, 7), (3, 9), (3, 45)]
+    assert found == [completions(model, [row])[0] for row in given]
+    assert completions(model, given, temperature=1.5) == completions(model, given, temperature=1.5)
+
+
+def test_parts_that_are_read_one_by_one():
+    rows = [[0] * size for size in (100, 10, 12, 13, 90)]
+    assert alike(rows) == [[1, 2], [3], [4, 0]]
+    assert alike([[0] * size for size in (14, 12, 10)]) == [[2, 1, 0]]  # padding is not worth the trouble
+    assert alike([[0]]) == [[0]]
 
 
 def test_shared_heads():
