@@ -27,7 +27,7 @@ CROWD = 8
 """Ended sequences leave the batch once they are at least one in CROWD: each departure copies the cache."""
 SHARED = 0.5
 """Prompts that have at least this part of their tokens in common, from the first on, share the reading of these."""
-WASTE = 1.5
+WASTE = 1.7
 """Prompts are read by length where reading all at once would take so many times their own tokens, for the padding."""
 SPREAD = 1.25
 """Those that are read together then: the longest has at most so many times the tokens of the shortest."""
