@@ -54,9 +54,7 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
 
 def _deal(order: Tensor, rows: dict[str, Tensor], parts: int) -> list[Tensor]:
     """Deal the rows out in this order: so many parts of about equal size, each of one role."""
-    if "role" not in rows:
-        return list(torch.tensor_split(order, parts))
-    roles = rows["role"][order]
+    roles = rows["role"][order] if "role" in rows else torch.zeros_like(order)
     piles = [order[roles == role] for role in roles.unique()]
     if len(piles) == 1:
         return list(torch.tensor_split(order, parts))

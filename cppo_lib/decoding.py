@@ -151,12 +151,13 @@ def _begin(
     if len(parts) < 2:
         return _append(model, cache, _unread(model, rows), rows, pad_id)
     caches, logits, masks = [], [], []
+    width = max(map(len, rows))
     for part in parts:
         own, chosen = growing_cache(model), [rows[i] for i in part]
         last, mask = _append(model, own, _unread(model, chosen), chosen, pad_id)
         caches.append(own)
         logits.append(last)
-        masks.append(pad(mask, (len(rows[parts[-1][-1]]) - mask.shape[1], 0)))
+        masks.append(pad(mask, (width - mask.shape[1], 0)))
     back = torch.tensor([i for part in parts for i in part], device=model.device).argsort()
     join_left(cache, caches, back)
     return torch.cat(logits)[back], torch.cat(masks)[back]

@@ -132,7 +132,7 @@ class _Evaluator:
         cfg, started = self.cfg, time.perf_counter()
         seed = derived_seed(cfg.seed, number)
         self.planner.reseed(derived_seed(seed, PLANNER_DRAWS))
-        self.engine.reseed(seed)
+        self.engine.reseed(seed)  # comes second, since it is the seed of both where they are one engine
         members = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
             cfg.procedure,

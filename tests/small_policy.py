@@ -1,4 +1,4 @@
-"""A tiny policy for tests of training: fitted to a few programs and plans, so that rewards are not all zero."""
+"""A tiny policy for tests of training, fitted to a few programs and plans, and a trainer with rewards for any text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cppo_lib import model
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.sft_rows import crossroads_rows
+from cppo_lib.trainer import CPPOTrainer
 
 WORLD = (3, 1, 1, 6, 1, 0)  # arguments of crossroads.world
 
@@ -23,3 +24,10 @@ def save(folder: Path, *, also_k: tuple[int, ...] = (), steps: int = 60) -> Path
     fit(policy, tokenizer, texts, steps=steps, batches=4)
     model.save_policy(policy, tokenizer, folder)
     return folder
+
+
+class Paid(CPPOTrainer):
+    """Pays each row for its text: few of this policy's programs pass, and rewards of 0 would move no weight."""
+
+    def _row_rewards(self, prompts, completions, **columns):
+        return [sum(map(ord, text)) % 7 / 7 for text in completions]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from cppo_lib import config, data_prep, evaluation, model, paths, store, training
 from cppo_lib.batching import compact
 from cppo_lib.decoding import Draw, sample
+from cppo_lib.engine import HFEngine
 from cppo_lib.errors import ModelError
 from cppo_lib.parameters import Evaluation, RLTraining
 from cppo_lib.role_adapters import ROLES, has_roles, role_policy, use_role, with_role_adapters
@@ -38,16 +39,9 @@ def prepared(start: Path, runs: Path) -> Path:
     return runs
 
 
-class Paid(training.CPPOTrainer):
-    """Pays each row for its text: few of this policy's programs pass, and rewards of 0 would move no weight."""
-
-    def _row_rewards(self, prompts, completions, **columns):
-        return [sum(map(ord, text)) % 7 / 7 for text in completions]
-
-
 @pytest.fixture(autouse=True)
 def paid(monkeypatch):
-    monkeypatch.setattr(training, "CPPOTrainer", Paid)
+    monkeypatch.setattr(training, "CPPOTrainer", small_policy.Paid)
 
 
 def trained(**changes: object) -> Path:
@@ -129,13 +123,15 @@ def test_both_are_trained_resume_to_the_same_bits_and_act_in_their_role(prepared
 
     cfg = config.load_params(FOLDER / "04_evaluation.two_adapters.yaml", limit=2, tuples=1)
     assert isinstance(cfg, Evaluation)
-    acting: list[str] = []
-    opened = evaluation.open_engine
-    monkeypatch.setattr(
-        evaluation, "open_engine", lambda *given, **rest: acting.append(given[1]) or opened(*given, **rest)
-    )
+    asked: list[HFEngine] = []
+    generate = HFEngine.generate
+    monkeypatch.setattr(HFEngine, "generate", lambda self, *a, **b: asked.append(self) or generate(self, *a, **b))
     records = pd.read_parquet(evaluation.evaluate(cfg))
-    assert acting == [str(resumed / "policy" / role) for role in ("solver", "planner")]
+    assert len(asked) == 2  # plans, then programs
+    for engine, role in zip(asked, ROLES, strict=True):
+        own = model.load_policy(resumed / "policy" / role, dtype="float32")[0].state_dict()
+        assert all(torch.equal(weight, own[name]) for name, weight in engine.model.state_dict().items())
+    assert any(not torch.equal(weight, own[name]) for name, weight in asked[0].model.state_dict().items())
     assert len(records) == 2 * cfg.k and records["planner_tokens"].gt(0).any()
 
 

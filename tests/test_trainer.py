@@ -10,7 +10,7 @@ import pytest
 import small_policy
 import torch
 from datasets import Dataset
-from small_policy import WORLD
+from small_policy import WORLD, Paid
 from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -67,13 +67,6 @@ def config(objective: Objective, folder: Path, **changes) -> GRPOConfig:
             **changes,
         }
     )
-
-
-class Paid(CPPOTrainer):
-    """Pays each row for its text: few of this policy's programs pass, and rewards of 0 would move no weight."""
-
-    def _row_rewards(self, prompts, completions, **columns):
-        return [sum(map(ord, text)) % 7 / 7 for text in completions]
 
 
 def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Path, **changes) -> CPPOTrainer:
@@ -181,6 +174,20 @@ def test_resume_is_bit_identical_after_the_first_epoch(policy_folder, verifier, 
     assert min(gradients(straight)) > 1e-3, "a run without signal would prove nothing"
     assert losses(resumed) == losses(straight)
     assert torch.equal(weights(straight), weights(resumed))
+
+
+def test_completions_end_at_further_tokens_whoever_samples(policy_folder, verifier, tmp_path):
+    trainer = make(GRPO, policy_folder, verifier, tmp_path)
+    prompts = [trainer._tokenizer(trainer.style.direct(problem))["input_ids"] for problem in trainer.problems[:4]]
+    for own in (True, False):
+        trainer.own_sampling = own
+        set_seed(5)
+        plain = [completion.ids for completion in trainer._complete(prompts, 8, role="solver")]
+        further = [next(row[1] for row in plain if len(row) > 3)]
+        set_seed(5)
+        ended = [completion.ids for completion in trainer._complete(prompts, 8, role="solver", also_end=further)]
+        cuts = [next((at for at, token in enumerate(row, start=1) if token in further), len(row)) for row in plain]
+        assert ended == [row[:cut] for row, cut in zip(plain, cuts, strict=True)] != plain
 
 
 def test_annealed_k_has_an_equal_share_of_the_steps():
