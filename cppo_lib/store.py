@@ -227,6 +227,7 @@ def provenance(params: Any, inputs: Iterable[Path] = ()) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
+        "gpu": _gpu(),
         "params": values,
         "params_sha256": params_sha256(values),
         "inputs": {show(path): file_sha256(path) for path in inputs},
@@ -240,6 +241,12 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _gpu() -> str | None:
+    """The name of the GPU that torch computes on in this process; None on a CPU, or where nothing imported torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
 
 
 def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:

@@ -285,14 +285,16 @@ class CPPOTrainer(GRPOTrainer):
         """(members, K) integers that are equal where two slots name the same method, the same on every process."""
         assert self._judged is not None
         names = [[normalise(s or "") for s in member.strategies] for member in self._judged.members]
-        return torch.tensor([[zlib.crc32(name.encode()) for name in row] for row in names])
+        ids = [[zlib.crc32(name.encode()) for name in row] for row in names]
+        return torch.tensor(ids, device=self.accelerator.device)  # where processes can exchange it
 
     def _collect_stats(self, tokens: Tensor) -> None:
         assert self._judged is not None
         objective = self.objective
         counts = tokens.view(-1, objective.block)
         local = judged.statistics(self._judged, objective.planned)
-        means = self.accelerator.gather(torch.tensor([list(local.values())])).mean(dim=0).tolist()
+        values = torch.tensor([list(local.values())], device=self.accelerator.device)
+        means = self.accelerator.gather(values).mean(dim=0).tolist()
         known = {name: value for name, value in zip(local, means, strict=True) if not math.isnan(value)}
         planner_tokens = int(counts[:, 0].sum()) if objective.planned else 0
         self.step_stats |= known | {

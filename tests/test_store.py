@@ -149,7 +149,7 @@ def test_meta_file_says_where_an_artefact_came_from(tmp_path):
     assert meta["seed"] == 7
     assert meta["inputs"][str(source)].startswith("ba7816bf")  # the published SHA-256 of "abc"
     assert meta["packages"]["torch"].startswith("2.13.0")
-    assert set(meta) >= {"commit", "dirty", "python", "platform", "params_sha256", "started"}
+    assert set(meta) >= {"commit", "dirty", "python", "platform", "gpu", "params_sha256", "started"}
 
 
 def test_a_commit_is_dirty_by_changes_of_code_and_not_of_figures(tmp_path, monkeypatch):
