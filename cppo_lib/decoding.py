@@ -4,7 +4,7 @@
 not offer, and that together make up most of the time with a large vocabulary (see benchmarks/engines.py): what prompts
 share (all of it where a problem is asked several times, the problem where K solvers get a method each) is read once and
 its key-value cache is copied; sequences that have ended leave the batch; and the nucleus is cut from the most likely
-tokens instead of sorting the whole vocabulary at every step.
+tokens instead of sorting the whole vocabulary at every step. On a GPU the step itself is one launch (`decode_steps`).
 
 Every sequence has random numbers of its own, so that what is drawn for it does not depend on its neighbours.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
+from cppo_lib.decode_steps import FixedStep, GrowingStep
 from cppo_lib.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
 
 HEAD = 1024
@@ -88,35 +89,38 @@ def sample(
         draw: how a token is drawn; end_ids: tokens that end a completion; pad_id: fills up short prompts on the left.
         report: told at each step how many completions have ended.
     """
-    device, steps = model.device, uniform.shape[1]
+    steps, uniform = uniform.shape[1], uniform.to(model.device)
     cache = growing_cache(model)
     logits, mask = _read(model, cache, prompts, pad_id)
-    places = mask.sum(dim=-1, keepdim=True)  # (B, 1)
+    step = _step(model, cache, mask, steps)
 
     rows = list(range(len(prompts)))  # the completion that each sequence of the batch belongs to
-    ends = torch.tensor(list(end_ids), device=device)
-    going = torch.ones(len(rows), dtype=torch.bool, device=device)
+    ends = torch.tensor(list(end_ids), device=model.device)
+    going = torch.ones(len(rows), dtype=torch.bool, device=model.device)
     completions: list[list[int]] = [[] for _ in prompts]
-    for step in range(steps):
-        tokens = draw(logits, uniform[rows, step].to(device))
+    for number in range(steps):
+        tokens = draw(logits, uniform[:, number])
         for row, token, alive in zip(rows, tokens.tolist(), going.tolist(), strict=True):
             if alive:
                 completions[row].append(token)
         going &= ~torch.isin(tokens, ends)
         left = int(going.sum())
         report(len(prompts) - left)
-        if not left or step == steps - 1:
+        if not left or number == steps - 1:
             break
-        if (len(rows) - left) * CROWD >= len(rows):
+        if isinstance(step, GrowingStep) and (len(rows) - left) * CROWD >= len(rows):
             kept = going.nonzero().squeeze(-1)
-            keep_sequences(cache, kept)
-            tokens, mask, places, going = tokens[kept], mask[kept], places[kept], going[kept]
+            step.keep(kept)
+            tokens, uniform, going = tokens[kept], uniform[kept], going[kept]
             rows = [rows[at] for at in kept.tolist()]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
-        asked = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
-        logits = model(input_ids=tokens.unsqueeze(-1), **asked, use_cache=True).logits[:, -1]
-        places = places + 1
+        logits = step(tokens)
     return completions
+
+
+def _step(model: PreTrainedModel, cache: DynamicCache, mask: Tensor, steps: int) -> GrowingStep | FixedStep:
+    if mask.is_cuda and _keeps_places(cache):
+        return FixedStep(model, cache, mask, steps)
+    return GrowingStep(model, cache, mask)
 
 
 def _read(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from transformers.generation.logits_process import TopPLogitsWarper
 
+from cppo_lib import decoding
+from cppo_lib.decode_steps import FixedStep
 from cppo_lib.decoding import HEAD, Draw, alike, sample, shared_heads
 from cppo_lib.kv_cache import GROUPED, ROOM, group_heads
 
@@ -99,6 +103,21 @@ def test_grouped_heads_attend_to_the_same(model):
         assert plain[0] == wanted and len(wanted) > ROOM  # the cache had to grow
     finally:
         model.set_attn_implementation("sdpa")
+
+
+def test_a_step_over_a_fixed_cache_is_the_growing_one(model, monkeypatch):
+    """What a GPU captures, here computed by a CPU: prompts of several lengths, shared ones, and a batch that thins."""
+    wanted = [completions(model, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)]
+    assert len({len(row) for row in wanted[1]}) > 2
+    monkeypatch.setattr(decoding, "_step", FixedStep)
+    assert [completions(model, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)] == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph")
+def test_a_gpu_draws_what_a_cpu_draws(model):
+    wanted = [completions(model, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)]
+    on_gpu = copy.deepcopy(model).to("cuda")
+    assert [completions(on_gpu, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)] == wanted
 
 
 def test_draws_do_not_depend_on_the_neighbours(model):
