@@ -27,5 +27,9 @@ class ModelError(CPPOError):
     """A model folder or hub id that cannot be loaded."""
 
 
+class TrainingError(CPPOError):
+    """A training run that cannot go on as its parameters say: names the step."""
+
+
 class IsolationError(CPPOError):
     """The machine lacks an isolation layer that model-written code requires."""

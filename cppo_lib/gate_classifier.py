@@ -31,6 +31,7 @@ from cppo_lib import store
 from cppo_lib.corruptions import KINDS, examples
 from cppo_lib.decoding import by_length, padded
 from cppo_lib.errors import ModelError
+from cppo_lib.finite import FiniteSteps
 from cppo_lib.gate import Candidate
 from cppo_lib.parameters import PlannerSFT
 from cppo_lib.prompts import PromptStyle, render_tuple
@@ -102,7 +103,7 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
         args=_arguments(cfg, checkpoints),
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[_GateLog(folder / "gate_metrics.jsonl")],
+        callbacks=[FiniteSteps(), _GateLog(folder / "gate_metrics.jsonl")],
     )
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None

@@ -135,6 +135,9 @@ def _load(
         raise ModelError(f"model folder {folder} does not exist")
     base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"] if adapter else name
     what = f"the base model {base!r} of adapter" if adapter else "model"
+    # On an H100 or H200 torch 2.11 to 2.13 choose cuDNN's attention where there is padding, whose backward pass gives
+    # NaN at some lengths (github.com/pytorch/pytorch/issues/196678); the other kernels do not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     with loading(f"{what} {str(name)!r}"):
         tokenizer = load_tokenizer(name)
         model = loader.from_pretrained(base, **options)
@@ -215,6 +218,7 @@ def device_settings() -> dict[str, Any]:
         "use_cpu": not gpu,
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,
+        "logging_nan_inf_filter": False,  # it would report the mean of earlier losses in place of one that is no number
         "report_to": [],
     }
 

@@ -35,6 +35,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from cppo_lib import data_prep, distil, gate_quality, gate_records, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
+from cppo_lib.finite import FiniteSteps
 from cppo_lib.gate_classifier import TrainedGate, train_classifier
 from cppo_lib.parameters import PlannerSFT
 from cppo_lib.prompts import PromptStyle
@@ -218,7 +219,7 @@ def _fit(
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
-        callbacks=[MetricsLog(folder / "metrics.jsonl", stage)],
+        callbacks=[FiniteSteps(), MetricsLog(folder / "metrics.jsonl", stage)],
     )
     trainer.remove_callback(PrinterCallback)  # MetricsLog prints what a reader needs
     if steps:

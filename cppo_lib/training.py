@@ -27,6 +27,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from cppo_lib import data_prep, gates, judging, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
+from cppo_lib.finite import FiniteSteps
 from cppo_lib.objective import Objective
 from cppo_lib.parameters import RLTraining
 from cppo_lib.problems import Problem
@@ -184,6 +185,7 @@ def train(cfg: RLTraining) -> Path:
         MissingArtefactError: problems, start policy or the gate's model are not there.
         ParameterError: parameters that do not fit each other, the benchmark or the machine.
         ModelError: the start policy or the gate's model cannot be loaded, or the first is an adapter of another rank.
+        TrainingError: the gradient of a step is not finite.
         IsolationError: the verifier cannot judge safely, or too many programs of a step got no verdict (IE).
     """
     if cfg.engine == "vllm" and not torch.cuda.is_available():
@@ -218,7 +220,7 @@ def train(cfg: RLTraining) -> Path:
             verifier=verifier,
             judge=judging.method_judge(cfg.benchmark, verifier),
             scorer=None if scorer is None else scorer.to(args.device),
-            callbacks=[log],
+            callbacks=[FiniteSteps(), log],
         )
         log.trainer = trainer
         trainer.remove_callback(PrinterCallback)  # StepLog prints what a reader needs

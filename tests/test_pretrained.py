@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,14 @@ import pytest
 import torch
 from fitting import fit
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import Qwen3_5ForConditionalGeneration, Qwen3_5TextConfig, Qwen3_5VisionConfig
 from transformers.models.qwen3_5 import Qwen3_5Config
 
 from cppo_lib import config, data_prep, distil, evaluation, model, paths, sft, store, training
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.decoding import Draw, sample
-from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError
+from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError, TrainingError
 from cppo_lib.parameters import SCRATCH_KEYS
 from cppo_lib.prompts import PromptStyle, parse_tuple
 from cppo_lib.sft_rows import SFTRow, crossroads_rows
@@ -168,6 +170,35 @@ def test_rl_with_an_adapter_resumes_to_the_same_bits_and_evaluates(base, prepare
 
     frame = pd.read_parquet(evaluation.evaluate(config.load_params(SMOKE / "04_evaluation.cppo.yaml", limit=2)))
     assert len(frame) == 2 * 4 * 4 and frame["solver_tokens"].gt(0).all()
+
+
+@pytest.mark.parametrize("stage", ["03_rl_training/cppo.s0", "02_planner_sft"])
+def test_a_gradient_that_is_no_number_stops_before_the_weights_change(base, prepared, monkeypatch, stage):
+    """It appears in the third step, and is gone in the second run, which goes on from the second step's checkpoint."""
+    folder = prepared / stage
+    run = partial(train, rl_params(policy=str(base))) if "rl" in stage else partial(sft.train_planner, sft_params(base))
+    attach = model.with_adapter
+
+    def faulty(*args, **options):
+        adapted = attach(*args, **options)
+        weight = next(weight for weight in adapted.parameters() if weight.requires_grad)
+        weight.register_hook(lambda g: g * torch.nan if [*folder.glob("checkpoints/**/checkpoint-2")] else g)
+        return adapted
+
+    monkeypatch.setattr(model, "with_adapter", faulty)
+    with pytest.raises(TrainingError, match="step 3 of 4 has a gradient that is not finite"):
+        run()
+    assert not (folder / "summary.json").exists()
+    monkeypatch.setattr(model, "with_adapter", attach)
+    run()
+    assert [row["step"] for row in store.read_jsonl(folder / "metrics.jsonl")] == [1, 2, 3, 4]
+    [weights] = folder.glob("*/adapter_model.safetensors")
+    assert all(weight.isfinite().all() for weight in load_file(weights).values())
+
+
+def test_attention_kernels_with_a_faulty_backward_pass_stay_off(base):
+    model.load_policy(base)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_all_weights_of_a_pretrained_model_can_be_trained(base, prepared):
