@@ -245,6 +245,12 @@ def conclude(plan: Plan) -> None:
 # --- command line -----------------------------------------------------------------------------
 
 
+def side_by_side(devices: Path = Path("/dev")) -> int:
+    """How many runs go side by side unless a user says: one for each core, but one where they would share a GPU."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(devices.glob("nvidia[0-9]*"))
+    return 1 if gpu else os.cpu_count() or 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cppo_lib.series")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -257,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seeds", type=int, default=1, help="RL seeds 0 to N-1")
         command.add_argument("--model", default="", help="model folder or hub id to use instead")
         command.add_argument("--limit", type=int, default=0, help="so many problems and steps only; 0: all")
-        command.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+        command.add_argument("--cores", type=int, default=side_by_side(), help="runs side by side (%(default)s)")
     one = commands.add_parser("run-notebook", help="run one notebook with checked parameters")
     one.add_argument("notebook", type=Path)
     one.add_argument("out", type=Path)

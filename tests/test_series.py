@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from suite import RL, Suite, wait_for
 
-from cppo_lib import sources, store
+from cppo_lib import series, sources, store
 from cppo_lib.errors import ParameterError
 from cppo_lib.plan import Plan
 
@@ -107,6 +107,15 @@ def test_model_takes_the_place_of_hub_ids_only():
     assert laptop.runs["02_planner_sft"].params.base_model == "/models/coder"
     tiny = Plan("tiny", model="/models/coder")
     assert not any(run.given for run in tiny.runs.values())
+
+
+def test_runs_that_would_share_a_gpu_go_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert series.side_by_side(tmp_path) == os.cpu_count()
+    (tmp_path / "nvidia0").touch()
+    assert series.side_by_side(tmp_path) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert series.side_by_side(tmp_path) == os.cpu_count()
 
 
 def test_unknown_profile_names_those_there_are():
