@@ -191,12 +191,14 @@ def verdict_table(results: Results) -> Table:
     shares = results.attempts.groupby("method")["verdict"].value_counts(normalize=True)
     numbers = shares.unstack().reindex(index=results.methods, columns=VERDICTS)
     numbers = numbers.fillna(0.0).rename_axis(columns=None).reset_index()
+    numbers["cut"] = [results.cut_share(method) for method in results.methods]
     shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
-    for verdict in VERDICTS:
-        shown[verdict] = render.show(numbers[verdict], render.percent)
+    for column in (*VERDICTS, "cut"):
+        shown[column] = render.show(numbers[column], render.percent)
     caption = (
         f"{results.setting()}. Percent of attempts: accepted, wrong answer, time, memory or output "
-        "limit exceeded, runtime error, does not compile, error of the judge."
+        "limit exceeded, runtime error, does not compile, error of the judge; and, whatever their verdict, programs "
+        "that used all the tokens they may have (cut)."
     )
     return Table("S1_verdicts", "Verdicts of the attempts", caption, numbers, shown)
 

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from cppo_lib.decode_steps import FixedStep, GrowingStep
+from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
 
 HEAD = 1024
@@ -88,10 +89,15 @@ def sample(
         uniform: numbers in [0, 1), (B, T): row b draws the at most T tokens of completion b.
         draw: how a token is drawn; end_ids: tokens that end a completion; pad_id: fills up short prompts on the left.
         report: told at each step how many completions have ended.
+
+    Raises:
+        ModelError: the model answers a prompt with what is no number, as one with broken weights does.
     """
     steps, uniform = uniform.shape[1], uniform.to(model.device)
     cache = growing_cache(model)
     logits, mask = _read(model, cache, prompts, pad_id)
+    if logits.isnan().any():
+        raise ModelError("the model's outputs are NaN, so its weights are broken: train it again or name another model")
     step = _step(model, cache, mask, steps)
 
     rows = list(range(len(prompts)))  # the completion that each sequence of the batch belongs to

@@ -23,6 +23,8 @@ from cppo_lib.stats import score_table
 
 FEW_SEEDS = 5
 """From so many seeds on, an interval covers 90 % or more even where seeds differ much (see `cppo_lib.bootstrap`)."""
+HARDLY = 0.01
+"""The share of programs cut by the limit on tokens from which on a caption says so."""
 CLOSED_FORMS = {
     "closed_form.direct": "Base popularity, closed form",
     "closed_form.independent": "Independent ceiling, closed form",
@@ -123,6 +125,7 @@ def _caption(cells: Sequence[Cell], comparisons: Comparisons) -> str:
         "i.i.d. methods is the unbiased estimator from all attempts on a problem, that of coordinated methods the "
         "share of tuples with a success.",
         seeds_caveat(cells),
+        cut_caveat(cells),
         *_comparison_sentences(cells, comparisons),
         _left_out(cells),
     ]
@@ -137,6 +140,20 @@ def seeds_caveat(cells: Sequence[Cell]) -> str:
     if trained < FEW_SEEDS:
         return f"With {trained} seeds, intervals of trained methods cover about 80 % where seeds differ much."
     return ""
+
+
+def cut_caveat(cells: Sequence[Cell]) -> str:
+    """Whether the limit on tokens cut programs, and how many; nothing where it hardly did."""
+    each = [(cell.results, method) for cell in cells for method in cell.results.methods]
+    shares = [results.cut_share(method) for results, method in each]
+    if max(shares, default=0.0) < HARDLY:
+        return ""
+    limits = sorted({results.program_limits[method] for results, method in each})
+    allowed = " or ".join(map(str, limits))
+    return (
+        f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all, most of which are "
+        "unfinished, so that scores are lower than with more room (S1)."
+    )
 
 
 def _comparison_sentences(cells: Sequence[Cell], comparisons: Comparisons) -> list[str]:

@@ -20,7 +20,7 @@ from cppo_lib.cells import Cell
 from cppo_lib.comparisons import ALPHA, TARGET, best_difference, detectable, difference, draws
 from cppo_lib.decomposition import TERMS, decomposition
 from cppo_lib.diversity import judged_share
-from cppo_lib.main_table import seeds_caveat, span
+from cppo_lib.main_table import cut_caveat, seeds_caveat, span
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
 from cppo_lib.stats import pass_at_k
@@ -186,9 +186,19 @@ def _limits(results: Results) -> Iterator[str]:
         yield f"Only the first {results.limit} problems were used: this is a first look."
     if caveat := seeds_caveat([Cell("", results)]):
         yield caveat
+    if caveat := cut_caveat([Cell("", results)]):
+        yield caveat
+    if results.arms:
+        steps = results.metrics[results.metrics["arm"].isin(results.arms)].groupby(["arm", "seed"])
+        lengths, programs = sorted(set(steps["step"].max())), sorted(set(steps["programs"].sum()))
+        yield f"An arm is {_ends(lengths)} steps of RL on {_ends(programs)} programs: longer training may do otherwise."
     if results.params.benchmark == "crossroads":
         yield "crossroads is a world made to show coordination; it says nothing about the size of a gain elsewhere."
     yield "Programs are what is charged: planner tokens, which differ between methods, are in T6."
+
+
+def _ends(numbers: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{number:,.0f}" for number in (numbers[0], numbers[-1])))
 
 
 def _interval(value: float, low: float, high: float, *, sign: bool = False) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ class Results:
         sources: the files that were read.
         models: the base model that each method's policy was made from; `scratch`: the tiny one.
         limit: only the first problems of the split were used, so many; 0: all of it.
+        program_limits: how many tokens a program of each method may have.
     """
 
     params: Report
@@ -106,6 +107,7 @@ class Results:
     sources: tuple[Path, ...]
     models: Mapping[str, str]
     limit: int = 0
+    program_limits: Mapping[str, int] = field(default_factory=dict)
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
@@ -170,6 +172,10 @@ class Results:
         """The records of one method."""
         return self.attempts[self.attempts["method"] == method]
 
+    def cut_share(self, method: str) -> float:
+        """The share of the method's programs that used all the tokens they may have: most of these are unfinished."""
+        return float((self.of(method)["solver_tokens"] >= self.program_limits[method]).mean())
+
     def ceilings_by_k(self, most: int | None = None) -> dict[int, Mapping[str, Any]]:
         """The closed forms for k = 1..most, by default K; empty where the optimum is unknown."""
         if self.ceilings is None:
@@ -225,18 +231,29 @@ def load_results(params: Report) -> Results:
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
         ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
         sources.append(path)
-    models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
-    return Results(params, attempts, metrics, ceilings, tuple(sources), models, _limit(params, records))
+    methods = [_method_and_seed(path.name)[0] for path in records]
+    origins = [
+        store.read_json(store.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
+    ]
+    return Results(
+        params,
+        attempts,
+        metrics,
+        ceilings,
+        tuple(sources),
+        {method: base_model(path) for method, path in zip(methods, records, strict=True)},
+        _limit(params, origins),
+        {method: origin["max_program_tokens"] for method, origin in zip(methods, origins, strict=True)},
+    )
 
 
-def _limit(params: Report, records: list[Path]) -> int:
+def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:
     """The smallest limit on problems of the evaluations and of the data preparation before them; 0 without any."""
-    metas = [store.require(paths.meta_path(path), notebook="04_evaluation") for path in records]
-    origins = [store.read_json(meta) for meta in metas]
+    origins = list(evaluations)
     prepared = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
     if prepared.exists():
-        origins.append(store.read_json(prepared)["provenance"])
-    return min((limit for origin in origins if (limit := origin["params"]["limit"])), default=0)
+        origins.append(store.read_json(prepared)["provenance"]["params"])
+    return min((limit for origin in origins if (limit := origin["limit"])), default=0)
 
 
 def _record_files(params: Report, folder: Path) -> list[Path]:

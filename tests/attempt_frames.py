@@ -143,13 +143,13 @@ def metrics_rows(arm: str, *, seed: int = 0, steps: int = 30) -> list[dict[str, 
 
 
 def write_records(
-    runs: Path, frame: pd.DataFrame, *, policy: str = "sft", limit: int = 0, profile: str = "test"
+    runs: Path, frame: pd.DataFrame, *, policy: str = "sft", limit: int = 0, profile: str = "test", tokens: int = 40
 ) -> Path:
-    """The records of one method and seed with their origin, as 04_evaluation leaves them."""
+    """Records of one method and seed with their origin, as 04_evaluation leaves them; programs may have `tokens`."""
     first = frame.iloc[0]
     params = {name: str(first[name]) for name in ("benchmark", "split", "method")}
     seed = int(first["seed"])
-    params |= {"profile": profile, "seed": seed, "policy": policy, "limit": limit}
+    params |= {"profile": profile, "seed": seed, "policy": policy, "limit": limit, "max_program_tokens": tokens}
     name = f"{first['benchmark']}.{first['split']}.{first['method']}.s{seed}.parquet"
     path = store.write_parquet(runs / profile / "04_evaluation" / name, frame)
     store.write_meta(path, params)

@@ -12,6 +12,7 @@ from transformers.generation.logits_process import TopPLogitsWarper
 from cppo_lib import decoding
 from cppo_lib.decode_steps import FixedStep
 from cppo_lib.decoding import HEAD, Draw, alike, sample, shared_heads
+from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import GROUPED, ROOM, group_heads
 
 END, PAD = [1, 2], 0
@@ -118,6 +119,13 @@ def test_a_gpu_draws_what_a_cpu_draws(model):
     wanted = [completions(model, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)]
     on_gpu = copy.deepcopy(model).to("cuda")
     assert [completions(on_gpu, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)] == wanted
+
+
+def test_a_model_with_broken_weights_is_refused(model):
+    broken = copy.deepcopy(model)
+    broken.lm_head.weight.data[3, 4] = torch.nan
+    with pytest.raises(ModelError, match="weights are broken"):
+        completions(broken, prompts())
 
 
 def test_draws_do_not_depend_on_the_neighbours(model):

@@ -75,6 +75,20 @@ def test_results_of_a_first_look_are_marked_as_partial(runs: Path, two_seeds: Re
     assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
 
 
+def test_programs_that_the_limit_on_tokens_cut_are_counted(runs: Path, two_seeds: Results) -> None:
+    assert "may have" not in main_table(two_seeds).caption
+    write_runs(runs, problems=4)
+    cut = simulate("cppo", problems=4)
+    cut.loc[cut.index % 4 == 0, "solver_tokens"] = 20
+    write_records(runs, cut, policy="arm:cppo", tokens=20)
+    results = load_results(params())
+    assert [results.cut_share(method) for method in ("direct", "cppo")] == [0.0, 0.25]
+    [verdicts] = [table for table in tables.attempt_tables(results) if table.name == "S1_verdicts"]
+    assert list(verdicts.shown["cut"]) == ["0.0"] * 5 + ["25.0"]
+    said = "A program may have 20 or 40 tokens: 0.000 to 0.250 of a method's programs used them all"
+    assert said in main_table(results).caption and said in reading.reading(results)
+
+
 def test_a_method_that_nothing_trained_may_have_one_seed(runs: Path) -> None:
     write_runs(runs, seeds=(0, 1), problems=4)
     (runs / "test" / "04_evaluation" / "crossroads.test.direct.s1.parquet").unlink()
