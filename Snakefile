@@ -84,7 +84,7 @@ rule planner_sft:
     params:
         given=given("02_planner_sft"),
         code=code_hash("02_planner_sft"),
-    # Nothing else can run before the policy exists, so this run may use every core.
+    # Most of what remains waits for this policy, so the run may use every core that the series has.
     threads: workflow.cores
     shell:
         "OMP_NUM_THREADS={threads} " + RUN

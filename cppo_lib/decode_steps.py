@@ -16,10 +16,21 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from cppo_lib.kv_cache import keep_sequences
+from cppo_lib.kv_cache import GROUPED, keep_sequences
 
+CAPTURED_ATTENTION = ("sdpa", GROUPED)
+"""Attention that reads a mask of true and false as it is meant; the eager one adds the mask to its scores."""
+RESCALED_ROPE = ("dynamic", "longrope")
+"""Rotary embeddings that look at the places before they compute, which cannot be captured."""
 ALIGNED = 8
 """Cache lengths are multiples of it: fused attention wants masks whose rows begin at such places."""
+
+
+def capturable(model: PreTrainedModel) -> bool:
+    """Whether `FixedStep` computes what the model does; its cache must be of layers that attend to everything, too."""
+    config = model.config.get_text_config()
+    rope = str(getattr(config, "rope_parameters", None))
+    return config._attn_implementation in CAPTURED_ATTENTION and not any(kind in rope for kind in RESCALED_ROPE)
 
 
 class GrowingStep:
@@ -44,10 +55,9 @@ class GrowingStep:
         """Logits (B, V) after the tokens (B,)."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=-1)
         asked: dict[str, Any] = {"attention_mask": self.mask, "position_ids": self.places}
-        logits = self.model(input_ids=tokens.unsqueeze(-1), past_key_values=self.cache, use_cache=True, **asked).logits[
-            :, -1
-        ]
+        answer = self.model(input_ids=tokens.unsqueeze(-1), past_key_values=self.cache, use_cache=True, **asked)
         self.places = self.places + 1
+        logits: Tensor = answer.logits[:, -1]
         return logits
 
 
@@ -71,14 +81,14 @@ class FixedStep:
     """A step over a cache of fixed length, captured as a CUDA graph on a GPU.
 
     Args:
-        model: a causal language model whose layers all attend to everything.
+        model: a causal language model that is `capturable`, whose layers all attend to everything.
         cache: holds the prompts; its layers are replaced.
         mask: (B, P), 1 where the cache holds a token and 0 where it holds padding.
         steps: how many tokens may follow.
     """
 
     def __init__(self, model: PreTrainedModel, cache: DynamicCache, mask: Tensor, steps: int) -> None:
-        rows, width = mask.shape
+        width = mask.shape[1]
         room = steps + -(width + steps) % ALIGNED
         self.model, self.cache = model, cache
         self.column = torch.tensor([width], device=mask.device)
@@ -113,6 +123,7 @@ class FixedStep:
             with torch.cuda.stream(beside):  # libraries set themselves up at a first call, which cannot be captured
                 self._forward()
             torch.cuda.current_stream().wait_stream(beside)
+            # Other threads, such as those that pin memory, may go on calling CUDA meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._logits = self._forward()
         assert self._logits is not None  # set by the capture

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
-from cppo_lib.decode_steps import FixedStep, GrowingStep
+from cppo_lib.decode_steps import FixedStep, GrowingStep, capturable
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
 
@@ -124,7 +124,7 @@ def sample(
 
 
 def _step(model: PreTrainedModel, cache: DynamicCache, mask: Tensor, steps: int) -> GrowingStep | FixedStep:
-    if mask.is_cuda and _keeps_places(cache):
+    if mask.is_cuda and _keeps_places(cache) and capturable(model):
         return FixedStep(model, cache, mask, steps)
     return GrowingStep(model, cache, mask)
 

@@ -12,7 +12,10 @@ from cppo_lib.errors import TrainingError
 
 
 class FiniteSteps(TrainerCallback):
-    """For every trainer of the suite: clipping makes one such number all of them, and no later step mends that."""
+    """For every trainer of the suite: clipping makes one such number all of them, and no later step mends that.
+
+    Not under DeepSpeed, which steps by itself before a trainer's callbacks are asked.
+    """
 
     def on_pre_optimizer_step(
         self,
@@ -28,6 +31,6 @@ class FiniteSteps(TrainerCallback):
         if not math.isfinite(nn.utils.get_total_norm(gradients)):
             raise TrainingError(
                 f"step {state.global_step + 1} of {state.max_steps} has a gradient that is not finite, so training "
-                "stopped before it changed the weights: lower the learning rate, or name another start policy; a new "
-                "run goes on from the last checkpoint"
+                "stopped before it changed the weights: the same run goes on from its last checkpoint; if it stops "
+                "here again, begin anew with a lower learning_rate or another start policy"
             )

@@ -148,11 +148,11 @@ def cut_caveat(cells: Sequence[Cell]) -> str:
     shares = [results.cut_share(method) for results, method in each]
     if max(shares, default=0.0) < HARDLY:
         return ""
-    limits = sorted({results.program_limits[method] for results, method in each})
-    allowed = " or ".join(map(str, limits))
+    limits = {limit for results, method in each for limit in results.of(method)["program_limit"].unique()}
+    allowed = " or ".join(map(str, sorted(limits)))
     return (
-        f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all, most of which are "
-        "unfinished, so that scores are lower than with more room (S1)."
+        f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all. Many of "
+        "these are unfinished, so scores may be higher with more room (S1)."
     )
 
 

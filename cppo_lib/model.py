@@ -135,9 +135,6 @@ def _load(
         raise ModelError(f"model folder {folder} does not exist")
     base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"] if adapter else name
     what = f"the base model {base!r} of adapter" if adapter else "model"
-    # On an H100 or H200 torch 2.11 to 2.13 choose cuDNN's attention where there is padding, whose backward pass gives
-    # NaN at some lengths (github.com/pytorch/pytorch/issues/196678); the other kernels do not.
-    torch.backends.cuda.enable_cudnn_sdp(False)
     with loading(f"{what} {str(name)!r}"):
         tokenizer = load_tokenizer(name)
         model = loader.from_pretrained(base, **options)
@@ -211,7 +208,12 @@ def training_dtype(lora_rank: int) -> str:
 
 
 def device_settings() -> dict[str, Any]:
-    """What TRL's configurations say about the device, and about output that the suite writes itself."""
+    """What TRL's configurations say about the device, and about output that the suite writes itself.
+
+    It also turns off cuDNN's attention in this process. On an H100 or H200 torch 2.11 to 2.13 choose it where there is
+    padding, and its backward pass gives NaN at some lengths (github.com/pytorch/pytorch/issues/196678).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
     gpu = torch.cuda.is_available()
     return {
         "bf16": gpu,

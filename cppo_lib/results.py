@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +90,14 @@ class Results:
 
     Attributes:
         params: the reporting notebook's parameters.
-        attempts: all attempt records; `method` and `seed` tell the runs apart.
+        attempts: all attempt records; `method` and `seed` tell the runs apart, and `program_limit` is how many tokens
+            a program of the run may have.
         metrics: training metrics, one row per step, with columns `arm` and `seed`; may be empty.
         ceilings: pass@K in closed form (`direct`, `independent`, `coordinated`); None where the
             benchmark's optimum is unknown.
         sources: the files that were read.
         models: the base model that each method's policy was made from; `scratch`: the tiny one.
         limit: only the first problems of the split were used, so many; 0: all of it.
-        program_limits: how many tokens a program of each method may have.
     """
 
     params: Report
@@ -107,7 +107,6 @@ class Results:
     sources: tuple[Path, ...]
     models: Mapping[str, str]
     limit: int = 0
-    program_limits: Mapping[str, int] = field(default_factory=dict)
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
@@ -173,8 +172,9 @@ class Results:
         return self.attempts[self.attempts["method"] == method]
 
     def cut_share(self, method: str) -> float:
-        """The share of the method's programs that used all the tokens they may have: most of these are unfinished."""
-        return float((self.of(method)["solver_tokens"] >= self.program_limits[method]).mean())
+        """The share of the method's programs that used all the tokens they may have, and may be unfinished."""
+        attempts = self.of(method)
+        return float((attempts["solver_tokens"] >= attempts["program_limit"]).mean())
 
     def ceilings_by_k(self, most: int | None = None) -> dict[int, Mapping[str, Any]]:
         """The closed forms for k = 1..most, by default K; empty where the optimum is unknown."""
@@ -217,8 +217,14 @@ def load_results(params: Report) -> Results:
     """
     runs = store.runs_root() / params.profile
     records = _record_files(params, runs / "04_evaluation")
-    frames = [pd.read_parquet(path) for path in records]
-    attempts = pd.concat([_plain_nulls(frame) for frame in frames], ignore_index=True)
+    origins = [
+        store.read_json(store.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
+    ]
+    frames = [
+        _plain_nulls(pd.read_parquet(path)).assign(program_limit=origin["max_program_tokens"])
+        for path, origin in zip(records, origins, strict=True)
+    ]
+    attempts = pd.concat(frames, ignore_index=True)
     metric_files = [
         path
         for seed in range(params.seeds)
@@ -231,20 +237,8 @@ def load_results(params: Report) -> Results:
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
         ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
         sources.append(path)
-    methods = [_method_and_seed(path.name)[0] for path in records]
-    origins = [
-        store.read_json(store.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
-    ]
-    return Results(
-        params,
-        attempts,
-        metrics,
-        ceilings,
-        tuple(sources),
-        {method: base_model(path) for method, path in zip(methods, records, strict=True)},
-        _limit(params, origins),
-        {method: origin["max_program_tokens"] for method, origin in zip(methods, origins, strict=True)},
-    )
+    models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
+    return Results(params, attempts, metrics, ceilings, tuple(sources), models, _limit(params, origins))
 
 
 def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:

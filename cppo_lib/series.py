@@ -247,8 +247,9 @@ def conclude(plan: Plan) -> None:
 
 def side_by_side(devices: Path = Path("/dev")) -> int:
     """How many runs go side by side unless a user says: one for each core, but one where they would share a GPU."""
-    gpu = os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(devices.glob("nvidia[0-9]*"))
-    return 1 if gpu else os.cpu_count() or 1
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    gpu = any(devices.glob("nvidia[0-9]*")) or any((devices / name).exists() for name in ("dxg", "kfd"))  # WSL, ROCm
+    return 1 if gpu and not hidden else os.cpu_count() or 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -244,9 +244,11 @@ def _version(package: str) -> str | None:
 
 
 def _gpu() -> str | None:
-    """The name of the GPU that torch computes on in this process; None on a CPU, or where nothing imported torch."""
+    """The name of the GPU that torch sees in this process; None without one, or where nothing imported torch."""
     torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    with contextlib.suppress(RuntimeError):  # a GPU that others have filled: what was made is not lost for its name
+        return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    return None
 
 
 def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:

@@ -10,20 +10,22 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from transformers.generation.logits_process import TopPLogitsWarper
 
 from cppo_lib import decoding
-from cppo_lib.decode_steps import FixedStep
+from cppo_lib.decode_steps import FixedStep, capturable
 from cppo_lib.decoding import HEAD, Draw, alike, sample, shared_heads
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import GROUPED, ROOM, group_heads
 
 END, PAD = [1, 2], 0
+SIZES = {
+    "vocab_size": 90, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    sizes = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    return Qwen2ForCausalLM(Qwen2Config(**sizes, **heads)).eval()
+    return Qwen2ForCausalLM(Qwen2Config(**SIZES)).eval()
 
 
 def prompts() -> list[list[int]]:
@@ -112,6 +114,15 @@ def test_a_step_over_a_fixed_cache_is_the_growing_one(model, monkeypatch):
     assert len({len(row) for row in wanted[1]}) > 2
     monkeypatch.setattr(decoding, "_step", FixedStep)
     assert [completions(model, prompts(), 40, temperature, seed=3) for temperature in (0.0, 1.0)] == wanted
+
+
+def test_models_whose_step_cannot_be_captured_are_known(model):
+    assert capturable(model)
+    other = copy.deepcopy(model)
+    other.set_attn_implementation("eager")
+    assert not capturable(other)
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    assert not capturable(Qwen2ForCausalLM(Qwen2Config(**SIZES, rope_parameters=rope)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph")

@@ -114,8 +114,9 @@ def test_runs_that_would_share_a_gpu_go_one_after_another(tmp_path, monkeypatch)
     assert series.side_by_side(tmp_path) == os.cpu_count()
     (tmp_path / "nvidia0").touch()
     assert series.side_by_side(tmp_path) == 1
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert series.side_by_side(tmp_path) == os.cpu_count()
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert series.side_by_side(tmp_path) == os.cpu_count()
 
 
 def test_unknown_profile_names_those_there_are():
