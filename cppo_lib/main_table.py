@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cppo_lib import render
+from cppo_lib import paths, render
 from cppo_lib.best_of import BestDifference
 from cppo_lib.bootstrap import bootstrap_interval
 from cppo_lib.cells import Cell, settings
@@ -41,7 +41,8 @@ def main_table(cells: Sequence[Cell], comparisons: Comparisons) -> Table:
     numbers = pd.concat([_numbers(n, cell, comparisons) for n, cell in enumerate(cells)], ignore_index=True)
     shown = _one_cell(cells[0].results, numbers) if len(cells) == 1 else _many_cells(cells, numbers)
     title = f"{_score(cells)} under {cells[0].results.k} verified attempts"
-    return Table("T1_main", title, _caption(cells, comparisons), numbers, shown)
+    kept = numbers.assign(model=numbers["model"].map(paths.show_model))
+    return Table("T1_main", title, _caption(cells, comparisons), kept, shown)
 
 
 def _score(cells: Sequence[Cell]) -> str:

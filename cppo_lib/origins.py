@@ -36,6 +36,7 @@ class Origin:
         params: the parameters it ran with, as they were recorded.
         inputs: the files it read, each with its SHA-256 at the time.
         commit: of the repository; None outside a checkout. `dirty`: with uncommitted changes.
+        gpu: the name of the GPU it ran on, if any.
         sources: data that the run took from elsewhere, as 01_data_prep records it.
     """
 
@@ -45,6 +46,7 @@ class Origin:
     inputs: Mapping[str, str]
     commit: str | None
     dirty: bool | None
+    gpu: str | None
     sources: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -87,7 +89,7 @@ def origin_of(path: Path) -> Origin | None:
 
 def _read(path: Path, notebook: str, record: Mapping[str, Any], sources: Sequence[Mapping[str, Any]] = ()) -> Origin:
     commit, dirty = record["commit"], record["dirty"]
-    return Origin(path, notebook, record["params"], record["inputs"], commit, dirty, tuple(sources))
+    return Origin(path, notebook, record["params"], record["inputs"], commit, dirty, record.get("gpu"), tuple(sources))
 
 
 def parameter_file(notebook: str, params: Mapping[str, Any]) -> ParameterFile | None:

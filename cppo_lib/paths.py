@@ -121,6 +121,14 @@ def show(path: Path) -> str:
         return str(path)
 
 
+def show_model(name: str) -> str:
+    """A model as a reader elsewhere should see it: a hub id, or what a folder outside the repository is called."""
+    if not Path(name).is_absolute():
+        return name
+    shown = show(Path(name))
+    return Path(name).name if Path(shown).is_absolute() else shown
+
+
 def unwritable(path: Path, error: OSError) -> CPPOError:
     """The one-line error for a file or folder that cannot be written."""
     reason = error.strerror or type(error).__name__

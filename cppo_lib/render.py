@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cppo_lib import origins, store
+from cppo_lib import origins, paths, store
 from cppo_lib.results import Results
 
 _LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
@@ -82,7 +82,7 @@ def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict
         "caption": caption,
         "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}"
         + (f" LIMIT={results.limit}" if results.limit else ""),
-        "policies": results.attempts.groupby("method")["policy"].first().to_dict(),
+        "policies": results.attempts.groupby("method")["policy"].first().map(paths.show_model).to_dict(),
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
         "parameters": origin["params"],
         "params_sha256": origin["params_sha256"],
@@ -107,6 +107,7 @@ def _run_of(path: Path) -> dict[str, Any] | None:
         "seed": origin.params.get("seed"),
         "commit": origin.commit,
         "dirty": origin.dirty,
+        "gpu": origin.gpu,
         "wrote": store.show(path),
     }
 

@@ -103,7 +103,8 @@ class Chain:
 
 def about(origin: Origin) -> Iterator[str]:
     """The run that wrote an artefact: notebook, parameter file, seed, commit, and the data that it downloaded."""
-    yield f"by {origin.run_id}, seed {origin.params.get('seed')}, {commit(origin.commit, origin.dirty)}"
+    where = f", on one {origin.gpu}" if origin.gpu else ""
+    yield f"by {origin.run_id}, seed {origin.params.get('seed')}, {commit(origin.commit, origin.dirty)}{where}"
     file = origin.file
     if file is None:
         yield f"   with parameters that no file in params/{origin.params.get('profile')} has now"

@@ -84,6 +84,18 @@ def test_one_profile_with_two_models_has_a_cell_for_each(runs: Path) -> None:
     assert len(table.numbers) == 6 and table.shown.shape == (3, 3)
 
 
+def test_where_a_model_lies_on_a_machine_is_not_published(runs: Path, tmp_path: Path) -> None:
+    write_base(runs)
+    folder = "/some/place/Coder-0.5B"
+    write_records(runs, simulate("direct", problems=4).assign(policy=folder), policy=folder)
+    results = load_results(params())
+    cells = load_cells(results)
+    written = render.write_table(tables.main_table(cells, tables.compare(cells)), tmp_path, results)
+    texts = {path.suffix: path.read_text(encoding="utf-8") for path in written}
+    assert ",Coder-0.5B," in texts[".csv"] and '"direct": "Coder-0.5B"' in texts[".json"]
+    assert "/some/place" not in "".join(texts.values())
+
+
 def test_two_methods_in_one_row_are_refused(runs: Path) -> None:
     write_base(runs)
     for method in ("direct", "direct--a", "direct--b"):
