@@ -190,10 +190,10 @@ def _best_sentence(cells: Sequence[Cell], number: int, best: BestDifference) -> 
     )
 
 
-def span(values: Sequence[float]) -> str:
+def span(values: Sequence[float], form: render.Form = render.share) -> str:
     """From the least to the greatest number; a dash where there is none."""
     known = [value for value in values if not math.isnan(value)]
-    ends = [render.share(value) for value in (min(known), max(known))] if known else ["–"]
+    ends = [form(value) for value in (min(known), max(known))] if known else ["–"]
     return " to ".join(dict.fromkeys(ends))
 
 

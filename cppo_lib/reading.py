@@ -184,21 +184,14 @@ def _ablation(results: Results, arm: str, gap: Difference, adjusted: float) -> s
 def _limits(results: Results) -> Iterator[str]:
     if results.limit:
         yield f"Only the first {results.limit} problems were used: this is a first look."
-    if caveat := seeds_caveat([Cell("", results)]):
-        yield caveat
-    if caveat := cut_caveat([Cell("", results)]):
-        yield caveat
+    yield from filter(None, (caveat([Cell("", results)]) for caveat in (seeds_caveat, cut_caveat)))
     if results.arms:
-        steps = results.metrics[results.metrics["arm"].isin(results.arms)].groupby(["arm", "seed"])
-        lengths, programs = sorted(set(steps["step"].max())), sorted(set(steps["programs"].sum()))
-        yield f"An arm is {_ends(lengths)} steps of RL on {_ends(programs)} programs: longer training may do otherwise."
+        runs = results.metrics[results.metrics["arm"].isin(results.arms)].groupby(["arm", "seed"])
+        steps, programs = (span(list(each), render.count) for each in (runs["step"].max(), runs["programs"].sum()))
+        yield f"An arm is {steps} steps of RL on {programs} programs: longer training may do otherwise."
     if results.params.benchmark == "crossroads":
         yield "crossroads is a world made to show coordination; it says nothing about the size of a gain elsewhere."
     yield "Programs are what is charged: planner tokens, which differ between methods, are in T6."
-
-
-def _ends(numbers: Sequence[float]) -> str:
-    return " to ".join(dict.fromkeys(f"{number:,.0f}" for number in (numbers[0], numbers[-1])))
 
 
 def _interval(value: float, low: float, high: float, *, sign: bool = False) -> str:

@@ -196,7 +196,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_change(base, prep
     assert all(weight.isfinite().all() for weight in load_file(weights).values())
 
 
-def test_no_training_uses_the_attention_kernel_with_a_faulty_backward_pass(monkeypatch):
+def test_no_training_uses_the_attention_kernel_with_a_faulty_backward_pass():
     torch.backends.cuda.enable_cudnn_sdp(True)
     model.device_settings()
     assert not torch.backends.cuda.cudnn_sdp_enabled()
