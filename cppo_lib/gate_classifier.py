@@ -17,6 +17,7 @@ import torch
 from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
+    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -100,7 +101,7 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
     checkpoints = folder / "checkpoints" / "gate"
     trainer = Trainer(
         model=model,
-        args=_arguments(cfg, checkpoints),
+        args=_arguments(cfg, checkpoints, model),
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[FiniteSteps(), _GateLog(folder / "gate_metrics.jsonl")],
@@ -113,7 +114,7 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
     return folder / "gate"
 
 
-def _arguments(cfg: PlannerSFT, checkpoints: Path) -> TrainingArguments:
+def _arguments(cfg: PlannerSFT, checkpoints: Path, model: PreTrainedModel) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=cfg.gate_steps,
@@ -129,7 +130,7 @@ def _arguments(cfg: PlannerSFT, checkpoints: Path) -> TrainingArguments:
         save_total_limit=1,
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
-        **models.device_settings(),
+        **models.device_settings(model),
     )
 
 

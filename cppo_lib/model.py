@@ -197,26 +197,32 @@ def with_adapter(model: Any, *, rank: int, seed: int, task: str = "CAUSAL_LM") -
     return get_peft_model(model, lora)
 
 
+def has_bfloat16_units() -> bool:
+    """Whether this machine computes bfloat16 in units of its own: on a GPU, or in the tiles (AMX) of a CPU."""
+    return torch.cuda.is_available() or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def sampling_dtype() -> str:
-    """Weights as they are on a GPU. A CPU without bfloat16 units of its own is not faster in it, and less exact."""
-    return "auto" if torch.cuda.is_available() else "float32"
+    """Weights as their files hold them, where bfloat16 has its units. Other CPUs are slower in it than in float32."""
+    return "auto" if has_bfloat16_units() else "float32"
 
 
 def training_dtype(lora_rank: int) -> str:
-    """Weights that are trained are float32; those an adapter leaves alone may stay as they are on a GPU."""
+    """Weights that are trained are float32; those an adapter leaves alone may stay as `sampling_dtype` has them."""
     return sampling_dtype() if lora_rank else "float32"
 
 
-def device_settings() -> dict[str, Any]:
+def device_settings(model: PreTrainedModel) -> dict[str, Any]:
     """What TRL's configurations say about the device, and about output that the suite writes itself.
 
-    It also turns off cuDNN's attention in this process. On an H100 or H200 torch 2.11 to 2.13 choose it where there is
-    padding, and its backward pass gives NaN at some lengths (github.com/pytorch/pytorch/issues/196678).
+    A GPU computes in bfloat16 whatever the model's type, a CPU only over weights of that type. It also turns off
+    cuDNN's attention in this process. On an H100 or H200 torch 2.11 to 2.13 choose it where there is padding, and its
+    backward pass gives NaN at some lengths (github.com/pytorch/pytorch/issues/196678).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     gpu = torch.cuda.is_available()
     return {
-        "bf16": gpu,
+        "bf16": gpu or model.dtype == torch.bfloat16,
         "use_cpu": not gpu,
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,

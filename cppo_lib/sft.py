@@ -211,7 +211,7 @@ def _fit(
         save_total_limit=1,
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
-        **models.device_settings(),
+        **models.device_settings(model),
     )
     dataset = Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in rows])
     trainer = SFTTrainer(

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -134,7 +141,7 @@ def objective_of(cfg: RLTraining) -> Objective:
     )
 
 
-def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
+def grpo_config(cfg: RLTraining, folder: Path, model: PreTrainedModel) -> GRPOConfig:
     """TRL's configuration of the run.
 
     Raises:
@@ -174,7 +181,7 @@ def grpo_config(cfg: RLTraining, folder: Path) -> GRPOConfig:
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
         **(vllm if cfg.engine == "vllm" else {}),
-        **models.device_settings(),
+        **models.device_settings(model),
     )
 
 
@@ -209,7 +216,7 @@ def train(cfg: RLTraining) -> Path:
         cfg.profile, total_cpu_s=judging.TRAINING_CPU_S, all_tests=cfg.outcome_reward == "fraction"
     )
     with verifier_opened as verifier:
-        args = grpo_config(cfg, folder)
+        args = grpo_config(cfg, folder, model)
         trainer = CPPOTrainer(
             model=model,
             tokenizer=tokenizer,
