@@ -196,9 +196,32 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_change(base, prep
     assert all(weight.isfinite().all() for weight in load_file(weights).values())
 
 
-def test_no_training_uses_the_attention_kernel_with_a_faulty_backward_pass():
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has the units whatever its CPU has")
+def test_a_cpu_computes_in_the_type_of_the_files_only_where_it_has_units_for_it(base, prepared, monkeypatch):
+    """An adapter stays float32, and learns over a bfloat16 base what it learns over the same weights in float32."""
+    half = prepared / "half"
+    model.save_policy(*model.load_policy(base, dtype="bfloat16"), half)
+    losses = {}
+    for units, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(model, "has_bfloat16_units", lambda units=units: units)
+        assert model.load_policy(half, dtype=model.sampling_dtype())[0].dtype == dtype
+        assert model.load_policy(half, dtype=model.training_dtype(0))[0].dtype == torch.float32
+        assert model.load_policy(base, dtype=model.sampling_dtype())[0].dtype == torch.float32
+        folder = sft.train_planner(sft_params(half))
+        adapter = load_file(folder / "sft" / "adapter_model.safetensors")
+        assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in adapter.values())
+        assert any(weight.any() for name, weight in adapter.items() if "lora_B" in name)
+        losses[units] = [row["loss"] for row in store.read_jsonl(folder / "metrics.jsonl")]
+        shutil.rmtree(folder)
+    assert losses[True] == pytest.approx(losses[False], rel=0.02) and losses[True] != losses[False]
+
+    rows = store.read_jsonl(train(rl_params(policy=str(half))) / "metrics.jsonl")
+    assert any(abs(row["loss"]) > 0 for row in rows) and len(rows) == 4
+
+
+def test_no_training_uses_the_attention_kernel_with_a_faulty_backward_pass(base):
     torch.backends.cuda.enable_cudnn_sdp(True)
-    model.device_settings()
+    model.device_settings(model.load_policy(base)[0])
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
