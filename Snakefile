@@ -69,6 +69,8 @@ rule data_prep:
     params:
         given=given("01_data_prep.{benchmark}"),
         code=code_hash("01_data_prep"),
+    # It takes seconds, and the longest way to the tables goes through training problems.
+    priority: 3
     shell:
         RUN
 
