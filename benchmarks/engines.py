@@ -32,8 +32,7 @@ from tabulate import tabulate  # type: ignore[import-untyped]
 from cppo_lib.benchmarks import humaneval
 from cppo_lib.engine import HFEngine, end_ids
 from cppo_lib.engines import open_engine
-from cppo_lib.kv_cache import group_heads
-from cppo_lib.model import load_policy
+from cppo_lib.model import load_policy, sampling_dtype
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.vllm_engine import VLLMEngine
 
@@ -138,15 +137,14 @@ def with_engine(engine: Any, prompts: list[list[int]], size: Size, seed: int) ->
 def speed(name: str, size: Size, top_p: float) -> list[Row]:
     """All sides in turns. vLLM is opened afresh for each of its turns: two of it want more memory than one has."""
     model: Any
-    model, tokenizer = load_policy(name, dtype="auto" if torch.cuda.is_available() else "float32")
+    model, tokenizer = load_policy(name, dtype=sampling_dtype())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     prompts = solver_prompts(PromptStyle("instruct", tokenizer), size.problems)
     sampling: dict[str, Any] = {"temperature": TEMPERATURE, "top_p": top_p, "batch_size": size.batch, "seed": 0}
-    hf = HFEngine(model, tokenizer, **sampling)
 
-    def ours(seed: int) -> Cost:
-        group_heads(model)  # which the other side undoes
-        return with_engine(hf, prompts, size, seed)
+    def ours(model: Any, seed: int) -> Cost:
+        # Made anew in each turn, since the other side undoes its attention.
+        return with_engine(HFEngine(model, tokenizer, **sampling), prompts, size, seed)
 
     def vllm(seed: int, caching: bool) -> Cost:
         with closing(VLLMEngine(name, tokenizer, **sampling, prefix_caching=caching)) as engine:
@@ -154,8 +152,11 @@ def speed(name: str, size: Size, top_p: float) -> list[Row]:
 
     sides: list[tuple[Row, Turn]] = [
         (Row("transformers' generate"), lambda seed: plain_generate(model, tokenizer, prompts, size, top_p, seed)),
-        (Row("hf", 1.5), ours),
+        (Row("hf", 1.5), partial(ours, model)),
     ]
+    if model.dtype != torch.float32:
+        exact = load_policy(name, dtype="float32")[0].to(model.device)
+        sides.append((Row("hf in float32"), partial(ours, exact)))
     if find_spec("vllm"):
         sides.append((Row("vllm without prefix caching"), partial(vllm, caching=False)))
         sides.append((Row("vllm", 2), partial(vllm, caching=True)))
