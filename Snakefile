@@ -49,8 +49,8 @@ def urgency(w):
 
 
 def feeds_training(w):
-    """The evaluation that planner SFT distils starts before those that only reports wait for."""
-    return 1 if PLAN.runs[f"04_evaluation.{w.record}"].params.split == "train" else 0
+    """The evaluation that planner SFT distils starts before an arm without planner, and before other evaluations."""
+    return 2 if PLAN.runs[f"04_evaluation.{w.record}"].params.split == "train" else 0
 
 
 rule all:
