@@ -48,6 +48,11 @@ def urgency(w):
     return 2 if PLAN.runs[f"03_rl_training.{w.arm}.s{w.seed}"].params.algorithm == "cppo" else 1
 
 
+def cores_of_sft(w):
+    """All where a model is made from scratch, which everything waits for; beside other runs a job for all would starve."""
+    return workflow.cores if PLAN.runs["02_planner_sft"].params.base_model == "scratch" else 1
+
+
 def feeds_training(w):
     """The evaluation that planner SFT distils starts before an arm without planner, and before other evaluations."""
     return 2 if PLAN.runs[f"04_evaluation.{w.record}"].params.split == "train" else 0
@@ -86,8 +91,8 @@ rule planner_sft:
     params:
         given=given("02_planner_sft"),
         code=code_hash("02_planner_sft"),
-    # Most of what remains waits for this policy, so the run may use every core that the series has.
-    threads: workflow.cores
+    priority: 2
+    threads: cores_of_sft
     shell:
         "OMP_NUM_THREADS={threads} " + RUN
 
