@@ -132,6 +132,18 @@ def test_an_adapter_is_saved_alone_loads_back_and_merges_to_the_same_outputs(bas
     assert greedy(apart, tokenizer, text) == greedy(merged, tokenizer, text)
 
 
+def test_the_output_layer_below_an_adapter_is_given_what_it_need_not_be_copied_for(base, prepared):
+    folder, ids = sft.train_planner(sft_params(base)) / "sft", torch.ones(2, 5, dtype=torch.long)
+    for trainable in (True, False):
+        policy, _ = model.load_policy(folder, trainable=trainable)
+        output, given = policy.get_output_embeddings(), []
+        output.register_forward_pre_hook(lambda _, inputs, given=given: given.append(inputs[0]))
+        whole, last = policy(ids).logits, policy(ids, logits_to_keep=2).logits
+        assert not output.weight.requires_grad
+        assert [(tuple(each.shape[:2]), each.is_contiguous()) for each in given] == [((2, 5), True), ((2, 2), True)]
+        torch.testing.assert_close(last, whole[:, -2:])
+
+
 def test_an_untrained_adapter_changes_nothing(base):
     plain, tokenizer = model.load_policy(base, dtype="float32")
     ids = torch.tensor([tokenizer("Find the middle")["input_ids"]])
