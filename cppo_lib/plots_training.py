@@ -189,7 +189,7 @@ def _repetition(axes: Axes, results: Results, methods: Sequence[str]) -> None:
     method_axis(axes, methods)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_title("evaluated tuples that repeat a method (x: programs)", loc="left", fontsize=8)
+    axes.set_title("evaluated tuples that repeat a method (x: programs)", loc="left", fontsize=8, wrap=True)
     axes.set_xlabel("share")
 
 
