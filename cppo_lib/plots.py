@@ -139,12 +139,18 @@ def write_figure(name: str, folder: Path, results: Results) -> list[Path]:
 
 
 def _with_palette(png: Path) -> Path:
-    """The same picture in a third of the bytes: figures have few colours, and notebooks hold a copy of each."""
+    """The same picture in a third of the bytes: figures have few colours, and notebooks hold a copy of each.
+
+    The palette covers all colours evenly. Pillow's default goes by how many pixels have one, and gives a small marker
+    the colour of another method.
+    """
     with Image.open(png) as picture:
         notes = PngInfo()
         for key in ("Title", "Description"):
             notes.add_text(key, str(picture.info[key]))
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(
+            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     partial = png.with_name(f"{png.name}.partial")
     small.save(partial, format="PNG", optimize=True, dpi=(DPI, DPI), pnginfo=notes)
     return partial.replace(png)

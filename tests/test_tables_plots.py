@@ -7,9 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from attempt_frames import METHODS, ranked_method, simulate, write_records, write_runs
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from cppo_lib import claims, plots, reading, render, tables
 from cppo_lib.benchmarks import crossroads
@@ -17,6 +20,7 @@ from cppo_lib.cells import load_cells
 from cppo_lib.diversity import method_coverage
 from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.parameters import PaperTables
+from cppo_lib.plot_style import look
 from cppo_lib.results import Results, load_results
 from cppo_lib.stats import KEY, pass_at_k
 
@@ -277,6 +281,14 @@ def test_figures_are_written_in_three_forms(name: str, two_seeds: Results, tmp_p
     assert png[1:4] == b"PNG" and pdf.startswith(b"%PDF") and len(png) < 150_000
     assert b"CreationDate" not in pdf and b"Matplotlib" not in png
     assert json.loads(record)["caption"].startswith("crossroads (test split")
+
+
+@pytest.mark.parametrize("name", ["fig1_headline", "fig4_diversity", "fig9_gaming"])
+def test_a_small_marker_keeps_the_colour_of_its_method(name: str, two_seeds: Results, tmp_path: Path) -> None:
+    with Image.open(plots.write_figure(name, tmp_path, two_seeds)[0]) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3) / 255
+    for method in ("sft", "cppo"):
+        assert np.abs(pixels - to_rgb(look(method).color)).max(axis=1).min() <= 0.04
 
 
 def test_a_figure_depends_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:
