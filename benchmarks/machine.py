@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Cores this process may use."""
+from cppo_lib.cores import usable_cores
+
+CORES = usable_cores()
 
 
 def facts() -> dict[str, str]:

@@ -13,7 +13,6 @@ nothing, so limits are enough; and tables can be made where the verifier's isola
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cppo_lib import syntax
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import CPPOError
 
 Hashes = NDArray[np.uint64]
@@ -68,7 +68,7 @@ def features(programs: Iterable[str]) -> list[Features]:
     fresh = [program for program in dict.fromkeys(asked) if program not in _known]
     found = {program: _known[program] for program in asked if program in _known}
     batches = [fresh[start : start + BATCH] for start in range(0, len(fresh), BATCH)]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # each waits for a process
+    with ThreadPoolExecutor(usable_cores()) as threads:  # each waits for a process
         for part in threads.map(_learn, batches):
             found |= part
     _known.update(found)

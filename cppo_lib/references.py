@@ -7,11 +7,11 @@ they are counted, which says how far a score can be from 1 for no fault of the m
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from cppo_lib.benchmarks import crossroads
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import DatasetError
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import Verifier
@@ -43,7 +43,7 @@ def judge_references(problems: list[Problem], cache: Path) -> dict[str, Any]:
     if not problems:
         return {"judged": 0, "accepted": 0, "failed": []}
     # No model trains or generates while data are prepared, so judging may use every core.
-    with Verifier(workers=os.cpu_count(), cache=cache) as verifier:
+    with Verifier(workers=usable_cores(), cache=cache) as verifier:
         results = verifier.verify_many([(problem, reference_program(problem)) for problem in problems])
     failed = []
     for problem, result in zip(problems, results, strict=True):

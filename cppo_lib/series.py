@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cppo_lib import config, paths, runner, store
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import CPPOError
 from cppo_lib.plan import Plan
 from cppo_lib.sources import notebook_path
@@ -246,10 +247,10 @@ def conclude(plan: Plan) -> None:
 
 
 def side_by_side(devices: Path = Path("/dev")) -> int:
-    """How many runs go side by side unless a user says: one for each core, but one where they would share a GPU."""
+    """How many runs go side by side by default: one for each usable core, or one where they would share a GPU."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     gpu = any(devices.glob("nvidia[0-9]*")) or any((devices / name).exists() for name in ("dxg", "kfd"))  # WSL, ROCm
-    return 1 if gpu and not hidden else os.cpu_count() or 1
+    return 1 if gpu and not hidden else usable_cores()
 
 
 def _parser() -> argparse.ArgumentParser:

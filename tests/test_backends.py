@@ -16,6 +16,7 @@ import pytest
 from verifier_programs import CASES, NUMBERS, RIGHT, SHORT, SUM, Case, several
 from verifier_yard import missing
 
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import ParameterError
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import Result, Verifier
@@ -74,7 +75,7 @@ def busy_cores() -> Iterator[None]:
         "-c",
         "import os\nos.nice(5)\nwhile os.getppid() == PARENT: pass".replace("PARENT", str(os.getpid())),
     ]
-    loops = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    loops = [subprocess.Popen(command) for _ in range(usable_cores())]
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ import pytest
 from suite import RL, Suite, wait_for
 
 from cppo_lib import series, sources, store
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import ParameterError
 from cppo_lib.plan import Plan
 
@@ -111,12 +112,12 @@ def test_model_takes_the_place_of_hub_ids_only():
 
 def test_runs_that_would_share_a_gpu_go_one_after_another(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert series.side_by_side(tmp_path) == os.cpu_count()
+    assert series.side_by_side(tmp_path) == usable_cores()
     (tmp_path / "nvidia0").touch()
     assert series.side_by_side(tmp_path) == 1
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert series.side_by_side(tmp_path) == os.cpu_count()
+        assert series.side_by_side(tmp_path) == usable_cores()
 
 
 def test_unknown_profile_names_those_there_are():

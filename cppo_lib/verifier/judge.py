@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cppo_lib.cores import usable_cores
 from cppo_lib.errors import DatasetError, IsolationError, ParameterError
 from cppo_lib.problems import Problem, Test
 from cppo_lib.verifier import compare, probe
@@ -77,7 +78,7 @@ class UnsandboxedWarning(UserWarning):
 
 
 class Verifier:
-    """Judges programs with `workers` interpreters (default: all cores but one).
+    """Judges programs with `workers` interpreters (default: all usable cores but one).
 
     Args:
         workers: how many programs run side by side.
@@ -107,7 +108,7 @@ class Verifier:
         self._owner = os.getpid()
         self._rules: dict[str, Any] = {"all_tests": all_tests, "total_cpu_s": total_cpu_s}
         self._cache = Cache(cache)
-        self._pool = Pool(workers or max(1, _cores() - 1), backend or default_backend())
+        self._pool = Pool(workers or max(1, usable_cores() - 1), backend or default_backend())
         self._finalizer = weakref.finalize(self, _close, self._pool, self._cache, self._owner)
         try:
             self.layers = self._probe()
@@ -200,11 +201,6 @@ class Verifier:
             what = "; ".join(f"{name} ({probe.NAMES[name]}): {probe.COSTS[name]}" for name in gone)
             warnings.warn(f"unknown programs run without isolation layer {what}", UnsandboxedWarning, stacklevel=3)
         return layers
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _close(pool: Pool, cache: Cache, owner: int) -> None:
