@@ -94,6 +94,11 @@ def only_series(plan: Plan) -> Iterator[TextIO]:
                         f"{owner}): wait for it, or stop it and start again"
                     ) from None
                 time.sleep(0.5)
+            except OSError as error:
+                raise CPPOError(
+                    f"the file system of {paths.show(plan.folder)} has no file locks ({error.strerror}), which keep "
+                    "two series out of one folder: set CPPO_RUNS to a local disk"
+                ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -192,6 +192,16 @@ def test_an_unreachable_hub_says_which_files_to_put_where(server: Hub, tmp_path:
     assert "or put a.bin, other.bin into a folder, under these names, and give that folder as source" in message
 
 
+def test_a_cache_without_file_locks_is_one_line(server: Hub, tmp_path: Path) -> None:
+    forbid = "import errno\nfrom verifier_yard import forbid_locks\nforbid_locks(errno.ENOLCK)\n"
+    tests = str(Path(__file__).parent)
+    for name in ("a.bin", "big.bin"):
+        arguments = ("-c", f"import sys\nsys.path.insert(0, {tests!r})\n{forbid}{LOCATE}", "", "main", name, "")
+        done = server.python(*arguments, folder=tmp_path, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert "No locks available" in done.stderr and "set HF_HOME to a folder on a local disk" in done.stderr
+
+
 # --- fetch ------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,14 @@ One suite is built and run once; each test then changes something and looks at w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -118,6 +121,30 @@ def test_runs_that_would_share_a_gpu_go_one_after_another(tmp_path, monkeypatch)
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert series.side_by_side(tmp_path) == usable_cores()
+
+
+NO_LOCKS = """
+import errno, sys
+sys.path.insert(0, sys.argv[1])
+from verifier_yard import forbid_locks
+from cppo_lib import series
+from cppo_lib.plan import Plan
+forbid_locks(getattr(errno, sys.argv[2]))
+try:
+    with series.only_series(Plan("smoke")):
+        print("locked")
+except series.CPPOError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_one_line(tmp_path, code):
+    command = [sys.executable, "-c", NO_LOCKS, str(Path(__file__).parent), code]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CPPO_RUNS": str(tmp_path)})
+    reason = os.strerror(getattr(errno, code))
+    assert done.stdout.startswith("the file system of ") and done.stdout.count("\n") == 1, done.stderr
+    assert f"has no file locks ({reason})" in done.stdout and "set CPPO_RUNS to a local disk" in done.stdout
 
 
 def test_unknown_profile_names_those_there_are():

@@ -10,14 +10,16 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cppo_lib.errors import CPPOError, DatasetError
+from cppo_lib.errors import DatasetError
 from cppo_lib.problems import Problem, Test
 from cppo_lib.verifier import Result, Verifier
+from cppo_lib.verifier.cache import Cache, CacheWarning
 from cppo_lib.verifier.execution import Attempt
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -549,11 +551,79 @@ def test_two_verifiers_share_a_file(tmp_path: Path) -> None:
     assert rows == (30,)
 
 
-def test_a_broken_cache_file_is_named(tmp_path: Path) -> None:
+def test_a_broken_cache_file_is_named_and_done_without(tmp_path: Path) -> None:
     path = tmp_path / "not-a-database"
     path.write_text("x" * 5000)
-    with pytest.raises(CPPOError, match="not-a-database"):
-        Verifier(cache=path)
+    with pytest.warns(CacheWarning, match="not-a-database.*delete the file") as said, Verifier(1, path) as verifier:
+        assert [judge(verifier, RIGHT).cached for _ in range(2)] == [False, True]
+    assert len(said) == 1 and path.read_text() == "x" * 5000
+
+
+def test_a_damaged_row_is_judged_again(tmp_path: Path) -> None:
+    with Verifier(1, tmp_path / "v") as verifier:
+        judge(verifier, RIGHT)
+    with sqlite3.connect(tmp_path / "v") as file:
+        file.execute("UPDATE verdicts SET row = substr(row, 1, 20)")
+    with Verifier(1, tmp_path / "v") as verifier:
+        assert (judge(verifier, RIGHT).verdict, judge(verifier, RIGHT).cached) == ("AC", False)
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself does not wait before it changes to the write-ahead log: it says at once that the file is locked."""
+    other = sqlite3.connect(tmp_path / "v", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE busy (x)")
+    threading.Timer(0.3, lambda: (other.execute("COMMIT"), other.close())).start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cache = Cache(tmp_path / "v")
+        cache.put({b"key": {"verdict": "AC"}})
+        cache.close()
+    assert sqlite3.connect(tmp_path / "v").execute("SELECT key FROM verdicts").fetchall() == [(b"key",)]
+
+
+def test_a_file_that_stays_in_use_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start or later: verdicts are kept in memory, what was to be stored too, and it is said once."""
+    monkeypatch.setattr("cppo_lib.verifier.cache.PATIENCE_S", 0.2)
+    for late in (False, True):
+        path = tmp_path / f"late{late}"
+        other = sqlite3.connect(path, isolation_level=None)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            cache = Cache(path) if late else None
+            other.execute("BEGIN EXCLUSIVE")
+            cache = cache or Cache(path)
+            for key in (b"1", b"2"):
+                cache.put({key: {"verdict": "AC"}})
+            assert len(cache.get([b"1", b"2"])) == 2
+            cache.close()
+            other.close()
+        assert [str(each.message).count(str(path)) for each in said] == [1] and "in use" in str(said[0].message)
+
+
+NO_LOCKS = """
+import errno, fcntl, struct, sys, warnings
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from verifier_yard import forbid_locks
+from cppo_lib.verifier import cache
+cache.PATIENCE_S = 0.2
+forbid_locks(errno.ENOLCK)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    made = cache.Cache(Path(sys.argv[1]))
+    made.put({{b"1": {{}}}})
+    print(made.get([b"1"]), [str(each.message) for each in said])
+"""
+
+
+def test_a_file_system_without_locks_has_no_cache_file(tmp_path: Path) -> None:
+    """As on NFS without a lock service."""
+    code = NO_LOCKS.format(tests=str(Path(__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "v")], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.stdout.startswith("{b'1': {}} ['verdicts are kept in memory only: ") and "', '" not in done.stdout, done
 
 
 # Life and death ------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ import pytest
 from verifier_programs import CASES, DOUBLE, RIGHT, SUM, call, several, stdio
 from verifier_yard import children, eventually, missing, processes, resident, temporary_folder
 
-from cppo_lib.errors import CPPOError, IsolationError
+from cppo_lib.errors import IsolationError
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import Verifier, namespaces
+from cppo_lib.verifier.cache import CacheWarning
 from cppo_lib.verifier.pool import BACKENDS
 
 PROGRAMS = 2000
@@ -302,18 +303,18 @@ def test_nothing_is_left_of_a_worker_that_does_not_start(
 
 
 # Full, exhausted ---------------------------------------------------------------------------------
-def test_h32_a_cache_that_cannot_grow_is_an_error(folder: Path) -> None:
-    """As on a full disk: the batch ends with an error that names the file, and goes on when there is room again."""
+def test_h32_a_cache_that_cannot_grow_costs_no_run(folder: Path) -> None:
+    """As on a full disk: one warning that names the file, and verdicts are kept in memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     programs = [f"print({number})" for number in range(400)]
     with Verifier(workers=1, cache=folder / "cache.sqlite") as verifier:
         resource.setrlimit(resource.RLIMIT_FSIZE, (40 << 10, hard))
         try:
-            with pytest.raises(CPPOError, match=r"cache\.sqlite"):
-                verifier.verify(SUM, programs)
+            with pytest.warns(CacheWarning, match=r"cache\.sqlite.*disk is full") as said:
+                verdicts = [result.verdict for result in verifier.verify(SUM, programs)]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        verdicts = [result.verdict for result in verifier.verify(SUM, programs)]
+        assert len(said) == 1 and any(result.cached for result in verifier.verify(SUM, programs))
     assert verdicts == ["AC" if number == 6 else "WA" for number in range(400)]
     assert left(folder) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -16,7 +17,7 @@ from verifier_programs import RIGHT, SUM, Case, row, several
 
 from cppo_lib.errors import IsolationError
 from cppo_lib.problems import Problem
-from cppo_lib.verifier import Result, Verifier, namespaces
+from cppo_lib.verifier import Result, Verifier, isolation, namespaces, syscalls
 from cppo_lib.verifier.execution import Attempt
 
 CANARY = "canary-5Kq7-" + "0451" * 6
@@ -180,6 +181,17 @@ class Yard:
         self.verifier.close()
         assert processes(str(self.folder), uids=uids) == []
         assert list((self.folder / "boxes").iterdir()) == []
+
+
+def forbid_locks(code: int) -> None:
+    """From now on every file lock fails with this error in this process, as where the file system knows none."""
+    _, column = syscalls._architecture()
+    refuse, permit, number = syscalls._refuse(code), syscalls._PERMIT, (73, 32)[column]  # flock
+    steps = [(syscalls._LOAD, 0, 0, syscalls._NUMBER), (syscalls._JUMP_EQUAL, 0, 1, number), refuse]
+    steps += [(syscalls._JUMP_EQUAL, 0, 4, syscalls._FCNTL[column]), (syscalls._LOAD, 0, 0, syscalls._ARGUMENTS + 8)]
+    steps += [(syscalls._JUMP_EQUAL, 1, 0, fcntl.F_SETLK), (syscalls._JUMP_EQUAL, 0, 1, fcntl.F_SETLKW), refuse, permit]
+    isolation._prctl(isolation._PR_SET_NO_NEW_PRIVS, 1)
+    isolation._install(syscalls.pack(steps))
 
 
 @contextlib.contextmanager

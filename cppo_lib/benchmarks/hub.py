@@ -155,7 +155,7 @@ def _from_hub(repo: str, revision: str, file: HubFile, dataset: Dataset) -> Loca
     except OSError as error:
         raise DatasetError(
             f"{repo}@{revision}, {file.path} cannot be kept in the cache {constants.HF_HUB_CACHE} ({error}): free some "
-            "space, or set HF_HOME to a folder that has it"
+            "space, or set HF_HOME to a folder on a local disk that has it, and file locks"
         ) from error
     digest = sha256_of(path)
     expected = expected or hub_checksum(path)

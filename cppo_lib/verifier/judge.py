@@ -90,7 +90,9 @@ class Verifier:
     Raises:
         IsolationError: a required isolation layer does not hold on this machine; names the fix.
         ParameterError: an unknown back-end.
-        CPPOError: the cache file cannot be used.
+
+    Warns:
+        CacheWarning: the cache file cannot be used, and verdicts are kept in memory.
     """
 
     def __init__(
