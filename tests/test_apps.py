@@ -102,6 +102,12 @@ def test_a_stdio_problem(load: Any) -> None:
     ]
 
 
+def test_a_statement_that_allows_any_letter_case_decides_the_comparator(load: Any) -> None:
+    words = "You can print each letter in any case."
+    problems = load(row(0, question=f"Is n even? {words}"), row(1), call(2, [[1]], [[2]], question=f"Add 1. {words}"))
+    assert [problem.comparator for problem in problems] == ["tokens_any_case", "tokens", "call_apps"]
+
+
 def test_a_call_problem(load: Any) -> None:
     (problem,) = load(call(1, [[[3, 1]], [[]]], [[[1, 3]], [[]]]))
     assert (problem.mode, problem.fn_name, problem.starter_code) == ("call", "solve", "def solve(x):\n\t")

@@ -174,6 +174,14 @@ def test_rows_are_numbered_across_the_training_files(tmp_path: Path) -> None:
     assert [skipped.id for skipped in report.skipped] == ["train/00001"] and len(report.sources) == 39
 
 
+def test_a_statement_that_allows_any_letter_case_is_judged_so(load: Any, verifier: Verifier) -> None:
+    asked = "Is n even? You can print each letter in any case."
+    tests = {"public_tests": cases(("2", "YES")), "private_tests": NONE, "generated_tests": cases(("3", "No"))}
+    program = "print('No' if int(input()) % 2 else 'Yes')"
+    (lenient, strict) = load(row(description=asked, **tests), row(description="Is n even?", **tests))
+    assert [verifier.verify(problem, [program])[0].verdict for problem in (lenient, strict)] == ["AC", "WA"]
+
+
 # --- left out ---------------------------------------------------------------------------------
 
 NONE = cases()

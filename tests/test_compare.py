@@ -90,6 +90,11 @@ CALL_APPS = [
     *((2, "[1, 2]", False), ([], "[]", True), ([], "[[]]", True), ([(1, 2), 3], "[[[1, 2], 3]]", False)),
     *((None, "[null]", True), ("a", '"ab"', False), ({5}, "[[5]]", False), (Opaque("map"), "[null]", False)),
 ]
+ANY_CASE = [
+    *(("Yes", "YES", True), ("yEs\nnO\n", "YES NO", True), ("Yes 1E-7", "yes 0", True), ("Y", "YES", False)),
+    *(("Yes No", "YES", False), ("NO", "YES", False), ("", "YES", False), ("Yes 2", "YES 3", False)),
+    *(("\u212a", "k", False), ("K", "\u212a", False), ("\u00c9", "\u00e9", False), ("\u00c9", "\u00c9", True)),
+]
 HOSTILE = {
     "exponent": "1e999999999",
     "long exponent": "1e" + "9" * 5000,
@@ -120,6 +125,16 @@ def test_lcb(answer: str, expected: str, same: bool) -> None:
 @vectors(TOKENS)
 def test_tokens(answer: str, expected: str, same: bool) -> None:
     assert tokens(answer, expected) is same
+
+
+@vectors(ANY_CASE)
+def test_tokens_any_case(answer: str, expected: str, same: bool) -> None:
+    assert compare.tokens_any_case(answer, expected) is same
+
+
+@vectors(TOKENS)
+def test_tokens_any_case_is_tokens_where_letters_do_not_differ(answer: str, expected: str, same: bool) -> None:
+    assert compare.tokens_any_case(answer, expected) is (same or answer.lower().split() == expected.lower().split())
 
 
 @vectors(CODECONTESTS)
@@ -191,7 +206,7 @@ def test_a_long_right_answer_in_another_spelling_takes_seconds_at_most(same: Cal
 @PROPERTY
 @given(text=any_text, end=st.sampled_from(["", "\n", " \n", "\n\n"]))
 def test_every_text_equals_itself_whatever_white_space_follows(text: str, end: str) -> None:
-    for same in (lcb, tokens, codecontests):
+    for same in (lcb, tokens, compare.tokens_any_case, codecontests):
         assert same(text + end, text)
     text = "\n".join(text.splitlines())  # the APPS grader tears only the output apart at a form feed
     assert apps_legacy(text + end, text)
@@ -269,7 +284,7 @@ def test_names_are_resolved_by_mode(divisor: str) -> None:
     assert compare.resolve("call", "lcb")("", (1,), "[1]")
     assert compare.known("call", "call_apps") and not compare.known("stdio", "call_apps")
     assert compare.known("stdio", divisor) and not compare.known("stdio", "checker:unheard_of")
-    assert compare.choices("stdio")[:4] == ["lcb", "tokens", "codecontests", "apps_legacy"]
+    assert compare.choices("stdio")[:4] == ["lcb", "tokens", "tokens_any_case", "codecontests"]
     with pytest.raises(KeyError):
         compare.resolve("call", "tokens")
 

@@ -20,11 +20,11 @@ reported with the reason:
 - `broken data`: unequal numbers of inputs and outputs, undecodable JSON and the like in the data set's own file, which
   no user can mend. In a user's own file that is an error.
 
-Departures from the official grader (hendrycks/apps): comparator `tokens` in `stdio` mode, where the official cascade of
-comparisons accepts `1 2 3` for `3 2 1`; 6 CPU seconds for each test instead of 10 seconds for all. In `call` mode the
-official rule takes `x` for an expected `[x]`, because some problems wrap expected values in a list. A problem that
-shows that it does not (an expected value is no list of one item) is compared without that rule, so that 1 does not pass
-for [1, 2].
+Departures from the official grader (hendrycks/apps): comparator `tokens` in `stdio` mode (`tokens_any_case` where the
+statement allows any letter case), where the official cascade of comparisons accepts `1 2 3` for `3 2 1`; 6 CPU seconds
+for each test instead of 10 seconds for all. In `call` mode the official rule takes `x` for an expected `[x]`, because
+some problems wrap expected values in a list. A problem that shows that it does not (an expected value is no list of one
+item) is compared without that rule, so that 1 does not pass for [1, 2].
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from cppo_lib.benchmarks.hub import (
     read_parquet,
     resolve,
 )
-from cppo_lib.benchmarks.wording import unfit
+from cppo_lib.benchmarks.wording import stdio_comparator, unfit
 from cppo_lib.errors import DatasetError
 from cppo_lib.problems import LoadReport, Problem, Skipped, Test
 
@@ -206,7 +206,7 @@ def _problem(
         fn_name=function,
         starter_code="" if function is None else starter,
         cpu_limit_s=CPU_LIMIT_S,
-        comparator="tokens" if function is None else _call_comparator(outputs),
+        comparator=stdio_comparator(question) if function is None else _call_comparator(outputs),
         prelude="apps",
         meta=meta,
     )

@@ -19,7 +19,8 @@ Left out, and reported with the reason:
 - `no tests`, `no statement`; `empty outputs`, where a program that prints nothing would pass;
 - `broken data`: unequal numbers of inputs and outputs in the data set's own file. In a user's file that is an error.
 
-Comparator: `tokens`. The official one, `codecontests`, ignores case and takes 64-bit neighbours for equal.
+Comparator: `tokens`, and `tokens_any_case` where the statement allows any letter case. The official one,
+`codecontests`, ignores case always and takes 64-bit neighbours for equal.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, Literal
 
 from cppo_lib import paths
 from cppo_lib.benchmarks.hub import BrokenRow, Dataset, HubFile, check_rows, field, locate, read_parquet
-from cppo_lib.benchmarks.wording import unfit
+from cppo_lib.benchmarks.wording import stdio_comparator, unfit
 from cppo_lib.errors import DatasetError
 from cppo_lib.problems import LoadReport, Problem, Skipped, Test
 
@@ -179,7 +180,7 @@ def _problem(
         tests=tests,
         cpu_limit_s=_cpu_limit(row, where),
         memory_mb=max(MEMORY_MB, math.ceil(field(row, "memory_limit_bytes", int, where) / (1 << 20))),
-        comparator="tokens",
+        comparator=stdio_comparator(statement),
         meta={**_meta(row, where), **({"reference": reference} if reference else {})},
     )
 

@@ -13,7 +13,8 @@ Each release adds a file to those before it. Problems are chosen by
 Problems that the official ERRATA.md (LiveCodeBench/LiveCodeBench at 28fef95) lists are left out, unless `keep_errata`
 asks for them to repeat published numbers. Private tests are JSON, or Base64 of a zlib stream of a pickled JSON text.
 Such a pickle is read opcode by opcode and never run; anything in it but one text is refused. Revision, checksums and
-row counts are those that several public projects pin for this data set.
+row counts are those that several public projects pin for this data set. Comparators are the official ones, which take
+`Yes` for wrong where `YES` is expected, also in the few problems whose statement allows any letter case.
 """
 
 from __future__ import annotations

@@ -7,8 +7,11 @@ APPS and CodeContests keep one expected output per test and no checker. Two kind
   unless it happens to give the stored one. AlphaCode's authors found about a quarter of the CodeContests validation
   problems to be of this kind (arXiv 2203.07814, appendix A.2).
 
+A third kind can be judged, but not letter by letter: those whose answer may be in upper or lower case ("You can print
+each letter in any case"). `stdio_comparator` says so.
+
 The rules look for the fixed phrases that the contest sites use. They are a filter and no proof: a problem may allow
-several answers without saying so in these words.
+several answers, or any case, without saying so in these words.
 """
 
 from __future__ import annotations
@@ -52,6 +55,30 @@ _SEVERAL = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+
+_WITHIN = r"(?:[^.!?\n]|\n(?!\s*\n))"  # a sentence, and not from a heading into the paragraph below it
+_EITHER_CASE = r"(?:upper|lower)[-\s]?(?:case)?\s*(?:or|and|/)\s*(?:upper|lower)[-\s]?case"
+_ANY_CASE = re.compile(
+    rf"""
+    # "print each letter in any case (upper or lower)", "output YES and NO in any case", "in arbitrary register"
+    \b(?:print|output|write|return|letters?\b|characters?\b)\w*{_WITHIN}{{0,80}}\b(?:in|use)\s+
+        (?:an?\s+)?(?:any|either|arbitrary)\s+(?:\([^)]{{0,30}}\)\s+)?(?:letter\s+)?(?:case|register)\b
+        (?!,?\s+(?:where|when|that|print|output|the|it|you\s+(?!want|like|wish))\b)
+    # "you may print each character of the string in uppercase or lowercase"
+    | \b(?:may|can|could)\s+(?:be\s+)?(?:print|output|write)\w*\s{_WITHIN}{{0,60}}\b(?:letters?|characters?)\b
+        {_WITHIN}{{0,40}}\bin\s+(?:either\s+|both\s+)?{_EITHER_CASE}\b
+    # "the judge is case-insensitive", "output is not case sensitive", "print YES or NO (case insensitive)"
+    | \b(?:judge|checker|grader|output|answer|verdict)s?\s+(?:is|are|will\s+be)\s+(?:\w+\s+)?
+        (?:case[-\s]?insensitive|not\s+case[-\s]?sensitive)\b
+    | \b(?:print|output|write)\b{_WITHIN}{{0,80}}\bcase[-\s]?insensitive(?:ly)?(?=\s*(?:[).,;:\n]|$))
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def stdio_comparator(statement: str) -> str:
+    """`tokens_any_case` where a statement says that an answer may be in any letter case, else `tokens`."""
+    return "tokens_any_case" if _ANY_CASE.search(statement) else "tokens"
 
 
 def unfit(statement: str, *, keep_several_answers: bool) -> tuple[str, str] | None:

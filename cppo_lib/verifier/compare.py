@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `lcb` | stdio | LiveCodeBench, rewards | line by line: equal text or equal decimals |
 | `tokens` | stdio | rewards on APPS and CodeContests | tokens: text, exact integers, reals within a tolerance |
+| `tokens_any_case` | stdio | the same, any letter case allowed | `tokens`, where `Yes` is `YES` |
 | `codecontests` | stdio | published numbers | lower-cased tokens, numbers within 1e-5 |
 | `apps_legacy` | stdio | published numbers | APPS' cascade; accepts wrong answers, and warns |
 | `lcb`, `call_lcb` | call | LiveCodeBench, output prediction | `==`; a tuple at the top is a list |
@@ -34,7 +35,9 @@ TOKEN_LIMIT = 10_000
 """Longest token read as a number (characters); longer ones must match as text."""
 TOLERANCE = Decimal("1e-6")
 """How far a real number in `tokens` may be off, absolute below 1 and relative above."""
-VERSIONS = {"lcb": 1, "tokens": 1, "codecontests": 1, "apps_legacy": 1, "call_lcb": 1, "call_apps": 1}
+VERSIONS = {
+    "lcb": 1, "tokens": 1, "tokens_any_case": 1, "codecontests": 1, "apps_legacy": 1, "call_lcb": 1, "call_apps": 1,
+}  # fmt: skip
 """Raise a comparator's number with its rule, so that verdicts cached under the old one no longer count."""
 
 Check = Callable[[str, Any, str], bool]
@@ -83,6 +86,20 @@ def tokens(output: str, expected: str, *, tolerance: Decimal = TOLERANCE) -> boo
     """
     same = functools.partial(_same_token, tolerance=tolerance)
     return output == expected or _pairwise(same, output, expected)
+
+
+def tokens_any_case(output: str, expected: str) -> bool:
+    """`tokens`, with A to Z equal to a to z: for statements that allow any letter case."""
+    return output == expected or _pairwise(_same_in_any_case, output, expected)
+
+
+def _same_in_any_case(token: str, wanted: str) -> bool:
+    return _same_token(_lower(token), _lower(wanted), tolerance=TOLERANCE)
+
+
+def _lower(token: str) -> str:
+    """In small letters if all are ASCII: beyond them other letters become one, as the Kelvin sign and k do."""
+    return token.lower() if token.isascii() else token
 
 
 def _same_token(token: str, wanted: str, *, tolerance: Decimal) -> bool:
@@ -237,7 +254,13 @@ def _with_integer_keys(wanted: Any) -> Any:
 
 # Names --------------------------------------------------------------------------------------------
 STDIO: dict[str, Callable[[str, str], bool]]
-STDIO = {"lcb": lcb, "tokens": tokens, "codecontests": codecontests, "apps_legacy": apps_legacy}
+STDIO = {
+    "lcb": lcb,
+    "tokens": tokens,
+    "tokens_any_case": tokens_any_case,
+    "codecontests": codecontests,
+    "apps_legacy": apps_legacy,
+}
 CALL: dict[str, Callable[[Any, str], bool]] = {"lcb": call_lcb, "call_lcb": call_lcb, "call_apps": call_apps}
 _checkers: dict[str, tuple[Check, str]] = {}
 
