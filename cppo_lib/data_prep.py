@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from cppo_lib import decontaminate, paths, problems, references, sources, store
 from cppo_lib.benchmarks import crossroads
-from cppo_lib.errors import DatasetError, ParameterError
+from cppo_lib.errors import DamagedError, DatasetError, ParameterError
 from cppo_lib.parameters import DataPrep
 from cppo_lib.problems import LoadReport, Problem
 
@@ -50,7 +50,7 @@ def prepare(cfg: DataPrep) -> Path:
         paths.require(summary, notebook="01_data_prep")
     folder = store.resumable_dir(_folder(cfg.profile, cfg.benchmark), sources.fingerprint(cfg, others))
     done = folder / "summary.json"
-    if done.exists() and _unchanged(store.read_json(done)["sources"]):
+    if store.finished(folder) and _unchanged(store.read_json(done)["sources"]):
         store.progress(f"{paths.show(folder)} is complete; delete it to prepare it again")
         return folder
     done.unlink(missing_ok=True)
@@ -63,13 +63,13 @@ def prepare(cfg: DataPrep) -> Path:
 
 
 def read_split(profile: str, benchmark: str, split: str) -> list[Problem]:
-    """The prepared problems of a split. Raises MissingArtefactError naming notebook 01."""
+    """The prepared problems of a split. Raises MissingArtefactError or DamagedError."""
     return list(stream_split(profile, benchmark, split))
 
 
 def stream_split(profile: str, benchmark: str, split: str) -> Iterator[Problem]:
-    """The prepared problems of a split, one at a time. Raises MissingArtefactError naming notebook 01."""
-    path = paths.require(_folder(profile, benchmark) / f"{split}.jsonl", notebook="01_data_prep")
+    """The prepared problems of a split, one at a time. Raises MissingArtefactError or DamagedError."""
+    path = store.checked(paths.require(_folder(profile, benchmark) / f"{split}.jsonl", notebook="01_data_prep"))
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             yield problems.from_json(line, where=f"{paths.show(path)}:{number}")
@@ -85,9 +85,9 @@ def _folder(profile: str, benchmark: str) -> Path:
 def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.StatementIndex | None) -> dict[str, Any]:
     """Write `<split>.jsonl`; what is known of it, as kept in `parts/<split>.json` for a call that goes on."""
     name, path, part = f"{cfg.benchmark} {split}", folder / f"{split}.jsonl", folder / "parts" / f"{split}.json"
-    if path.exists() and part.exists() and _unchanged((known := store.read_json(part))["sources"]):
+    if (known := _known(path, part)) is not None:
         store.progress(f"{name}: {len(known['facts']):,} problems are there already")
-        return dict(known)
+        return known
     store.progress(f"{name}: loading")
     report, removed = LoadReport(), list[decontaminate.Overlap]()
     facts, to_judge = list[dict[str, Any]](), list[Problem]()
@@ -111,12 +111,24 @@ def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.Stateme
         "removed": [dataclasses.asdict(row) for row in removed],
         "compared": 0 if index is None else len(index),
         "references": judged,
+        "sha256": store.file_sha256(path),
     }
     store.write_text(part, json.dumps(made))
     left_out = _reasons(report, removed) or "none"
     accepted = f"; {judged['accepted']} of {judged['judged']} references accepted" if to_judge else ""
     store.progress(f"{name}: {len(facts):,} problems; left out: {left_out}{accepted}")
     return made
+
+
+def _known(path: Path, part: Path) -> dict[str, Any] | None:
+    """What an earlier call has kept of a split; None where it has not, or the split is not what it wrote any more."""
+    if not (path.exists() and part.exists()):
+        return None
+    try:
+        known: dict[str, Any] = store.read_json(part)
+    except DamagedError:
+        return None
+    return known if known["sha256"] == store.file_sha256(path) and _unchanged(known["sources"]) else None
 
 
 def facts_of(problem: Problem) -> dict[str, Any]:
@@ -161,7 +173,7 @@ def _whole(path: Path) -> Iterator[Callable[[str], object]]:
     try:
         yield lambda text: tried(file.write, text)
         tried(file.close)
-        tried(partial.replace, path)
+        tried(store.place, partial, path)
     finally:
         with suppress(OSError):
             file.close()

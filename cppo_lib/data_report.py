@@ -58,13 +58,14 @@ class Prepared:
 def load(folder: Path) -> Prepared:
     """Read what `data_prep.prepare` wrote. Raises MissingArtefactError when it has not finished."""
     summary = store.read_json(paths.require(folder / "summary.json", notebook="01_data_prep"))
-    rows = pd.DataFrame(store.read_jsonl(folder / "skipped.jsonl"), columns=["split", "id", "reason", "detail"])
+    skipped = store.read_jsonl(store.checked(folder / "skipped.jsonl"))
+    rows = pd.DataFrame(skipped, columns=["split", "id", "reason", "detail"])
     removed = folder / "overlap.csv"
     return Prepared(
         summary,
-        pd.read_parquet(folder / "problems.parquet"),
+        store.read_parquet(folder / "problems.parquet"),
         rows,
-        pd.read_csv(removed, dtype={"id": str, "matched_id": str})
+        pd.read_csv(store.checked(removed), dtype={"id": str, "matched_id": str})
         if removed.exists()
         else decontaminate.overlap_table([]),
     )

@@ -23,6 +23,10 @@ class MissingArtefactError(CPPOError):
     """An input that an earlier notebook writes is not there: names that notebook."""
 
 
+class DamagedError(CPPOError):
+    """A file that is not what the suite wrote: names what to delete, so that it is made again."""
+
+
 class ModelError(CPPOError):
     """A model folder or hub id that cannot be loaded."""
 

@@ -33,7 +33,7 @@ import pandas as pd
 from cppo_lib import config, data_prep, judging, paths, sources, stats, store
 from cppo_lib.engine import derived_seed
 from cppo_lib.engines import Engine, open_engine
-from cppo_lib.errors import CPPOError, ParameterError
+from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.parameters import Evaluation
 from cppo_lib.problems import Problem, stream_benchmark
 from cppo_lib.prompts import PromptStyle
@@ -52,6 +52,7 @@ def evaluate(cfg: Evaluation) -> Path:
 
     Raises:
         MissingArtefactError: the problems or the policy were not made yet; names the notebook.
+        DamagedError: one of these, or the finished records, are not what was written.
         ModelError: the policy cannot be loaded, or a prompt does not fit its context.
         IsolationError: the verifier cannot judge safely, or more than 0.5% of the attempts got no
             verdict (IE).
@@ -59,12 +60,15 @@ def evaluate(cfg: Evaluation) -> Path:
     if cfg.tune_on is not None:
         cfg = _tuned(cfg)
     problems, inputs = load_problems(cfg)
-    policy = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
+    policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     inputs += [Path(policy)] if Path(policy).is_dir() else []
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
     fingerprint = sources.fingerprint(cfg, inputs)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
-    if final.exists() and meta.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
+    if wrong := store.damage(final):
+        store.progress(f"{wrong}: evaluating again")
+    elif final.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
+        store.checked(final)
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
     parts = _open_parts(folder, fingerprint)
@@ -73,8 +77,8 @@ def evaluate(cfg: Evaluation) -> Path:
     files = [parts / f"{number:05d}.parquet" for number in range(len(chunks))]
     if not all(file.exists() for file in files):
         _run_chunks(cfg, policy, chunks, files)
-    store.write_parquet(final, pd.concat([pd.read_parquet(file) for file in files]))
-    store.write_json(meta, {**store.provenance(cfg, inputs), "fingerprint": fingerprint})
+    store.write_parquet(final, pd.concat([store.read_parquet(file) for file in files]))
+    store.write_meta(final, cfg, inputs, fingerprint=fingerprint)
     shutil.rmtree(parts)
     return final
 
@@ -105,7 +109,7 @@ def _tuned(cfg: Evaluation) -> Evaluation:
         name = f"{cfg.method}-t{temperature:g}".replace(".", "_")
         values = cfg.model_dump() | given | {"method": name, "temperature": temperature}
         records = evaluate(Evaluation.model_validate(values))
-        scores[temperature] = stats.pass_at_k(pd.read_parquet(records))
+        scores[temperature] = stats.pass_at_k(store.read_parquet(records))
     best = max(scores, key=lambda temperature: scores[temperature])
     listed = ", ".join(f"{temperature:g}: {score:.3f}" for temperature, score in scores.items())
     store.progress(f"pass@{cfg.k} on {cfg.tune_on} by temperature: {listed}; {best:g} is taken")
@@ -155,7 +159,7 @@ class _Evaluator:
 def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]], files: Sequence[Path]) -> None:
     """Make the files that are not there yet."""
     attempts = cfg.tuples * cfg.k * sum(map(len, chunks))
-    done: list[pd.DataFrame] = [pd.read_parquet(file) for file in files if file.exists()]
+    done: list[pd.DataFrame] = [store.read_parquet(file) for file in files if file.exists()]
     started, already = time.monotonic(), len(done)
     before = f", {already} of them done before" if already else ""
     store.progress(f"{run_name(cfg)}: {attempts} attempts in {len(chunks)} chunks{before}")
@@ -198,6 +202,12 @@ def _open_parts(folder: Path, fingerprint: str) -> Path:
     parts = store.resumable_dir(folder, fingerprint)
     if stale := before - len(list(parts.glob("*.parquet"))):
         store.progress(f"discarded {stale} chunks of other parameters, code, problems or weights")
+    for file in sorted(parts.glob("*.parquet")):
+        try:
+            store.read_parquet(file)
+        except DamagedError:
+            file.unlink()
+            store.progress(f"{paths.show(file)} is damaged: this chunk is evaluated again")
     return parts
 
 
@@ -220,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CPPOError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for key, value in summary(pd.read_parquet(records)).items():
+    for key, value in summary(store.read_parquet(records)).items():
         print(f"{key:22}{round(value, 4) if isinstance(value, float) else value}")
     print(f"records               {paths.show(records)}")
     return 0

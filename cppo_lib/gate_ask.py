@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from cppo_lib import config, paths, store
@@ -44,7 +43,7 @@ def ask_model(cfg: PlannerSFT, gate_model: str, limit: int) -> Path:
         raise ParameterError(f"profile {cfg.profile} has no held-out tuples: distil more tuples, of several problems")
     kept = list(dict.fromkeys(example.candidate.problem.id for example in found))[: limit or None]
     found = [example for example in found if example.candidate.problem.id in kept]
-    scorer = LLMGate(paths.policy_source(cfg.profile, gate_model, cfg.seed))
+    scorer = LLMGate(store.policy_source(cfg.profile, gate_model, cfg.seed))
     scorer.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     name = Path(gate_model).name
     path = summary.with_name(f"gate_decisions.{name}.parquet")
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CPPOError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(rates(pd.read_parquet(path)).round(3).to_string())
+    print(rates(store.read_parquet(path)).round(3).to_string())
     print(paths.show(path))
     return 0
 

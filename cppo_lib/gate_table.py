@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cppo_lib import gate_records, render
+from cppo_lib import gate_records, render, store
 from cppo_lib.bootstrap import limits, resampled_means
 from cppo_lib.render import Table
 from cppo_lib.results import Results
@@ -23,7 +23,7 @@ def gate_results(results: Results) -> Results:
 
 def gate_table(results: Results) -> Table | None:
     """Gates x precision, recall and acceptance by kind; None where a profile has no such records."""
-    frames = [pd.read_parquet(path) for path in gate_records.files(results.params.profile)]
+    frames = [store.read_parquet(path) for path in gate_records.files(results.params.profile)]
     frames = [frame for frame in frames if len(frame)]
     if not frames:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cppo_lib import paths
+from cppo_lib import paths, store
 from cppo_lib.errors import MissingArtefactError
 from cppo_lib.gate_classifier import TrainedGate
 from cppo_lib.gate_llm import LLMGate
@@ -18,7 +18,7 @@ def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
     """
     if cfg.gate == "llm":
         assert cfg.gate_model is not None  # RLTraining has checked it
-        return LLMGate(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+        return LLMGate(store.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
     if cfg.gate == "rules":
         return None
     stage = paths.runs_root() / cfg.profile / "02_planner_sft"
@@ -28,4 +28,4 @@ def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
             f"{paths.show(stage / 'gate')} is missing: gate: trained needs a classifier, so set gate_steps above 0 and "
             "run notebooks/02_planner_sft.ipynb again"
         )
-    return TrainedGate(stage / "gate", cfg.prompt_style)
+    return TrainedGate(store.checked(stage / "gate"), cfg.prompt_style)

@@ -34,6 +34,7 @@ from transformers import (
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from cppo_lib import store
 from cppo_lib.errors import ModelError
 
 EOS, PAD = "<|end|>", "<|pad|>"
@@ -259,12 +260,16 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write tokenizer and model (of one with an adapter, the adapter alone; of one with several, a folder for each).
 
-    The folder appears whole or not at all, and replaces an older one.
+    The folder appears whole or not at all, and replaces an older one. Raises CPPOError when it cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    for adapter in (partial, *(path.parent for path in partial.glob(f"*/{ADAPTER}"))):
-        tokenizer.save_pretrained(adapter)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        with store.writing(folder):
+            model.save_pretrained(partial)
+            for adapter in (partial, *(path.parent for path in partial.glob(f"*/{ADAPTER}"))):
+                tokenizer.save_pretrained(adapter)
+            shutil.rmtree(folder, ignore_errors=True)
+            store.place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

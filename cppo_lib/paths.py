@@ -6,10 +6,15 @@ under papermill and under pytest.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 from cppo_lib.errors import CPPOError, MissingArtefactError
+
+FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
+"""Error numbers that mean a full disk, in words."""
 
 
 def root(start: Path | None = None) -> Path:
@@ -130,6 +135,31 @@ def show_model(name: str) -> str:
 
 
 def unwritable(path: Path, error: OSError) -> CPPOError:
-    """The one-line error for a file or folder that cannot be written."""
+    """The one-line error for a file or folder that cannot be written; with a full disk, which, and what was needed."""
+    if error.errno in FULL:
+        free, begun = shutil.disk_usage(disk := disk_of(path)).free, path.with_name(path.name + ".partial")
+        files = begun.rglob("*") if begun.is_dir() else [begun]
+        needed = sum(file.stat().st_size for file in files if file.is_file())
+        return CPPOError(
+            f"cannot write {show(path)}: {FULL[error.errno]} on the disk at {disk} ({free / 2**20:.1f} MiB free, more "
+            f"than {needed / 2**20:.1f} MiB needed): make room there or name another disk (CPPO_RUNS, TMPDIR), then "
+            "start again"
+        )
     reason = error.strerror or type(error).__name__
     return CPPOError(f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS")
+
+
+def no_space(error: BaseException) -> OSError | None:
+    """The error as an OSError where it says that a disk is full, also where a library has put it into words."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return error
+    text = str(error).lower()
+    for number in FULL:
+        if any(words in text for words in (os.strerror(number).lower(), f"errno {number}", f"os error {number}")):
+            return OSError(number, os.strerror(number))
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if "database or disk is full" in text else None
+
+
+def disk_of(path: Path) -> Path:
+    """Where the disk of a file or folder, which need not exist, is mounted."""
+    return next(folder for folder in (path.resolve(), *path.resolve().parents) if os.path.ismount(folder))

@@ -16,6 +16,7 @@ Each is a function of `Results`; `FIGURES` lists them with their captions and sa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,5 @@ def _with_palette(png: Path) -> Path:
         small = picture.convert("RGB").quantize(
             COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
-    partial = png.with_name(f"{png.name}.partial")
-    small.save(partial, format="PNG", optimize=True, dpi=(DPI, DPI), pnginfo=notes)
-    return partial.replace(png)
+    save = functools.partial(small.save, format="PNG", optimize=True, dpi=(DPI, DPI), pnginfo=notes)
+    return store.write_whole(png, save)

@@ -214,6 +214,7 @@ def load_results(params: Report) -> Results:
     Raises:
         MissingArtefactError: no records at all, a method that lacks a seed, or ceilings that
             01_data_prep has not written.
+        DamagedError: records, metrics or ceilings are not what was written.
     """
     runs = store.runs_root() / params.profile
     records = _record_files(params, runs / "04_evaluation")
@@ -221,7 +222,7 @@ def load_results(params: Report) -> Results:
         store.read_json(store.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
     ]
     frames = [
-        _plain_nulls(pd.read_parquet(path)).assign(program_limit=origin["max_program_tokens"])
+        _plain_nulls(store.read_parquet(path)).assign(program_limit=origin["max_program_tokens"])
         for path, origin in zip(records, origins, strict=True)
     ]
     attempts = pd.concat(frames, ignore_index=True)
@@ -230,12 +231,12 @@ def load_results(params: Report) -> Results:
         for seed in range(params.seeds)
         for path in sorted((runs / "03_rl_training").glob(f"*.s{seed}/metrics.jsonl"))
     ]
-    steps = [pd.DataFrame(store.read_jsonl(path)).assign(**_run(path)) for path in metric_files]
+    steps = [pd.DataFrame(store.read_jsonl(store.checked(path))).assign(**_run(path)) for path in metric_files]
     metrics = pd.concat(steps, ignore_index=True) if steps else pd.DataFrame()
     ceilings, sources = None, [*records, *metric_files]
     if params.benchmark == "crossroads":
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
-        ceilings = store.read_json(store.require(path, notebook="01_data_prep"))
+        ceilings = store.read_json(store.checked(store.require(path, notebook="01_data_prep")))
         sources.append(path)
     models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
     return Results(params, attempts, metrics, ceilings, tuple(sources), models, _limit(params, origins))

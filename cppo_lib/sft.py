@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from datasets import Dataset
 from transformers import (
@@ -62,14 +61,14 @@ def train_planner(cfg: PlannerSFT) -> Path:
     inputs = [*inputs, *(paths.require(file, notebook="01_data_prep") for file in gate_quality.held_out_files(cfg))]
     folder = paths.stage_dir(cfg.profile, "02_planner_sft")
     store.resumable_dir(folder, sources.fingerprint(cfg, inputs))
-    if (folder / "summary.json").exists():
+    if store.finished(folder):
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     started = time.perf_counter()
     scratch = cfg.base_model == "scratch"
     if scratch and not (folder / "base").is_dir():
         _pretrain(cfg, rows, folder)
-    start = str(folder / "base") if scratch else paths.policy_source(cfg.profile, cfg.base_model)
+    start = str(folder / "base") if scratch else store.policy_source(cfg.profile, cfg.base_model)
     if not (folder / "sft").is_dir():
         model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
         model = models.with_adapter(model, rank=cfg.lora_rank, seed=cfg.seed)
@@ -115,19 +114,19 @@ def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
     """The supervised rows of planner SFT, and the files they come from. Raises as `train_planner`."""
     # The brief style needs no tokenizer; a pretrained model's own is needed for its chat template.
     scratch = cfg.base_model == "scratch"
-    base = None if scratch else paths.policy_source(cfg.profile, cfg.base_model)
+    base = None if scratch else store.policy_source(cfg.profile, cfg.base_model)
     style = PromptStyle(cfg.prompt_style, None if base is None else models.load_tokenizer(base))
     if cfg.distil_from is not None:
         records = distil.records_file(cfg)
         problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
-        return distil.distilled_rows(pd.read_parquet(records), problems, style), [records]
+        return distil.distilled_rows(store.read_parquet(records), problems, style), [records]
     if cfg.benchmark != "crossroads":
         raise ParameterError(
             f"benchmark {cfg.benchmark!r} has no training corpus: name the evaluation to distil in distil_from, or "
             "take benchmark: crossroads"
         )
     path = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / "corpus.jsonl"
-    corpus = store.read_jsonl(paths.require(path, notebook="01_data_prep"))
+    corpus = store.read_jsonl(store.checked(paths.require(path, notebook="01_data_prep")))
     longest = min(len(entry["plan"]) for entry in corpus)
     largest = max([cfg.k, *cfg.also_k])
     if largest > longest:

@@ -1,16 +1,18 @@
 """Artefacts on disk: how they are written and what is remembered about them.
 
 Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/` (its places are
-those of `cppo_lib.paths`, reachable from here too). Three rules keep it trustworthy: a file appears
-whole or not at all (written to `<name>.partial`, then renamed); a missing input names the notebook
-that writes it; and each artefact may carry `<name>.meta.json` with the commit, versions,
-parameters and input hashes that it came from.
+those of `cppo_lib.paths`, reachable from here too). Four rules keep it trustworthy: a file appears
+whole or not at all (written to `<name>.partial`, flushed to the disk, then renamed); a missing input
+names the notebook that writes it; each artefact has a note, `<name>.meta.json` beside it or the
+`summary.json` of its run, with its hash and the commit, versions, parameters and input hashes that it
+came from; and whoever reads an artefact of an earlier step checks it against that note (`checked`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -21,15 +23,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cppo_lib.errors import CPPOError
+from cppo_lib import paths
+from cppo_lib.errors import CPPOError, DamagedError
 from cppo_lib.paths import (
     figures_dir,
     meta_path,
-    policy_source,
     require,
     root,
     runs_root,
@@ -44,27 +46,75 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "append_jsonl", "clock", "elapsed", "figures_dir", "file_sha256", "git_state", "params_sha256",
-    "policy_source", "progress", "provenance", "read_json", "read_jsonl", "require",
-    "resumable_dir", "root", "runs_root", "show", "stage_dir", "writable_dir", "write_figure",
-    "write_json", "write_meta", "write_parquet", "write_summary", "write_text",
+    "append_jsonl", "checked", "clock", "damage", "elapsed", "figures_dir", "file_sha256", "finished", "git_state",
+    "params_sha256", "place", "policy_source", "progress", "provenance", "read_json", "read_jsonl", "read_parquet",
+    "require", "resumable_dir", "root", "runs_root", "show", "stage_dir", "writable_dir", "write_figure",
+    "write_json", "write_meta", "write_parquet", "write_summary", "write_text", "write_whole", "writing",
 ]  # fmt: skip
 PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
+FINGERPRINT = "fingerprint.txt"
+ADAPTER = "adapter_config.json"  # PEFT's file, which makes a folder an adapter and names its base model
+SETTLED_S = 2.0  # a file that has just changed may change again under the same time stamp
 _STARTED = time.monotonic()
+_DIGESTS: dict[tuple[int, ...], str] = {}
+"""SHA-256 of files that this process has read, by what changes with a file's content."""
 
 
 # --- whole files or none ----------------------------------------------------------------------
 
 
-def _atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill `<path>.partial`, then rename it to `path`; on any error leave neither."""
-    partial = path.with_name(path.name + ".partial")
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise CPPOError, in one line, where what is done within cannot write the file or folder at `path`.
+
+    A full disk is recognised also where a library (safetensors, torch, SQLite) tells of it in words alone.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
+        yield
+    except CPPOError:
+        raise
     except OSError as error:
         raise unwritable(path, error) from error
+    except Exception as error:
+        if (full := paths.no_space(error)) is None:
+            raise
+        raise unwritable(path, full) from error
+
+
+def place(partial: Path, path: Path) -> Path:
+    """Give a written file or folder its name, with all its bytes on the disk before that. Raises OSError.
+
+    Otherwise a machine that loses power can be left with the name of a file that holds nothing.
+    """
+    for part in (*partial.rglob("*"), partial):
+        _flush(part)
+    partial.replace(path)
+    _flush(path.parent)
+    return path
+
+
+def _flush(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush a folder
+            raise
+    finally:
+        os.close(opened)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill `<path>.partial`, then rename it to `path`; on any error leave neither.
+
+    Raises CPPOError when it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            place(partial, path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -73,7 +123,7 @@ def _atomically(path: Path, write: Callable[[Path], object]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text whole. Raises CPPOError when the folder cannot be written."""
-    return _atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -87,7 +137,7 @@ def write_parquet(path: Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) 
     import pandas as pd  # here, because the command line needs none of it and starts often
 
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    return _atomically(path, lambda partial: frame.to_parquet(partial, index=False))
+    return write_whole(path, lambda partial: frame.to_parquet(partial, index=False, write_page_checksum=True))
 
 
 def write_figure(path: Path, figure: Figure, **options: Any) -> Path:
@@ -96,15 +146,38 @@ def write_figure(path: Path, figure: Figure, **options: Any) -> Path:
     `options` go to `Figure.savefig`, for example `dpi` or `bbox_inches`.
     """
     kind = path.suffix.removeprefix(".")
-    return _atomically(path, lambda partial: figure.savefig(partial, format=kind, **options))
+    return write_whole(path, lambda partial: figure.savefig(partial, format=kind, **options))
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises CPPOError naming the file when it is not JSON."""
+    """Read JSON. Raises DamagedError naming the file, and what to delete, when it is not JSON."""
+    value, wrong = _parsed(path)
+    if wrong:
+        raise _damaged(path, wrong)
+    return value
+
+
+def _parsed(path: Path) -> tuple[Any, str]:
+    """The value in a JSON file, and what is wrong with the file; empty: nothing."""
+    text = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CPPOError(f"{show(path)} is not JSON ({error}): delete it and run again") from error
+        return json.loads(text.decode("utf-8")), ""
+    except ValueError as error:  # no JSON, or no UTF-8
+        return None, f"is not JSON ({error})" if text.strip() else "is empty"
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table as `checked`, its pages by their checksums. Raises DamagedError where that fails."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(checked(path), page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's errors are of both kinds
+        if isinstance(error, CPPOError):
+            raise
+        raise _damaged(path, f"is not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
 def _plain(value: Any) -> Any:
@@ -121,7 +194,7 @@ def resumable_dir(folder: Path, fingerprint: str) -> Path:
     So a run goes on from its own checkpoints after a kill, and never from those of other
     parameters, other code or other inputs (`cppo_lib.sources.fingerprint`).
     """
-    mark = folder / "fingerprint.txt"
+    mark = folder / FINGERPRINT
     if mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint:
         return writable_dir(folder)
     if folder.exists():
@@ -164,7 +237,7 @@ def _drop_torn_line(file: BinaryIO) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a torn last line (no newline at its end) is left out.
 
-    Raises CPPOError naming file and line when any other line is not JSON.
+    Raises DamagedError naming file and line when any other line is not JSON.
     """
     whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
     rows = []
@@ -172,7 +245,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise CPPOError(f"{show(path)}:{number} is not JSON ({error}): delete the file and run again") from error
+            raise _damaged(path, f"is not JSON ({error})", line=number) from error
     return rows
 
 
@@ -182,12 +255,24 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file, or of a folder's files (names and contents, sorted by name)."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest(path)
     digest = hashlib.sha256()
     for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file_path.relative_to(path)}\0{file_sha256(file_path)}\n".encode())
     return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    """The hash of a file, which this process computes once: policies and problems are large, and asked for often."""
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if key in _DIGESTS:
+        return _DIGESTS[key]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - state.st_ctime > SETTLED_S:
+        _DIGESTS[key] = found
+    return found
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:
@@ -251,9 +336,10 @@ def _gpu() -> str | None:
     return None
 
 
-def write_meta(path: Path, params: Any, inputs: Iterable[Path] = ()) -> Path:
-    """Write the provenance of the artefact at `path` to `<path>.meta.json`."""
-    return write_json(meta_path(path), provenance(params, inputs))
+def write_meta(path: Path, params: Any, inputs: Iterable[Path] = (), **values: Any) -> Path:
+    """Write hash, size and provenance of the artefact at `path`, and further values, to `<path>.meta.json`."""
+    note = meta_path(path)
+    return write_json(note, {**provenance(params, inputs), **values, **_written([path], note)})
 
 
 def write_summary(
@@ -276,9 +362,119 @@ def write_summary(
         artefacts: what the run wrote.
         inputs: what it read.
     """
-    hashes = {show(path): file_sha256(path) for path in artefacts}
-    summary = {**values, "artefacts": hashes, "provenance": provenance(params, inputs)}
-    return write_json(folder / "summary.json", summary)
+    note = folder / "summary.json"
+    return write_json(note, {**values, **_written(list(artefacts), note), "provenance": provenance(params, inputs)})
+
+
+def _written(artefacts: Sequence[Path], note: Path) -> dict[str, Any]:
+    """What a note says of the artefacts: hashes, and sizes in bytes by the path from the note (`runs` can be moved)."""
+    return {
+        "artefacts": {show(path): file_sha256(path) for path in artefacts},
+        "bytes": {os.path.relpath(path, note.parent): _size(path) for path in artefacts},
+    }
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+# --- is it still what was written? --------------------------------------------------------------
+
+
+def checked(path: Path) -> Path:
+    """`path`, known to be what its step wrote; every step reads what others have written through this.
+
+    What has no note (a model from elsewhere, a step that has not finished) is taken as it is.
+
+    Raises:
+        DamagedError: it is another file than its step recorded, or the note cannot be read.
+    """
+    if (found := _recorded(path)) is not None:
+        artefact, digest = found
+        if file_sha256(artefact) != digest:
+            raise _damaged(artefact, "is not what was written there (damaged, or changed by hand)")
+    return path
+
+
+def _recorded(path: Path) -> tuple[Path, str] | None:
+    """The artefact that `path` is or lies in, and the hash in its note; None without a note that has one."""
+    if meta_path(path).is_file():
+        hashes = read_json(meta_path(path)).get("artefacts", {}).values()
+        return next(((path, digest) for digest in hashes), None)
+    if (folder := _run_of(path)) is None:
+        return None
+    artefact = folder / path.relative_to(folder).parts[0]
+    hashes = read_json(folder / "summary.json").get("artefacts", {})
+    return next(((artefact, digest) for name, digest in hashes.items() if Path(name).name == artefact.name), None)
+
+
+def _run_of(path: Path) -> Path | None:
+    """The folder of the finished run that wrote a file; None for one outside the runs, or of a run that goes on."""
+    inside = (folder for folder in path.parents if folder.is_relative_to(runs_root()))
+    return next((folder for folder in inside if (folder / "summary.json").is_file()), None)
+
+
+def _damaged(path: Path, what: str, line: int = 0) -> DamagedError:
+    artefact = path.with_name(path.name.removesuffix(".meta.json"))
+    has_own_note = meta_path(artefact).exists()
+    again = artefact if has_own_note else _run_of(path) or path
+    return DamagedError(f"{show(path)}{f':{line}' if line else ''} {what}: delete {show(again)} and start again")
+
+
+def damage(path: Path) -> str:
+    """What is wrong with finished work by a look at sizes, without hashing: the series asks it of every step.
+
+    Args:
+        path: the `summary.json` of a run, or a file with a `.meta.json` beside it.
+
+    Returns:
+        Which file is empty, cut or gone; empty: none is, or the work is not finished.
+    """
+    note = path if path.name == "summary.json" else meta_path(path)
+    if not path.exists():
+        return ""
+    if not note.exists():
+        return f"{show(note)} is gone"
+    record, wrong = _parsed(note)
+    if wrong:
+        return f"{show(note)} {wrong}"
+    for name, size in record.get("bytes", {}).items():
+        artefact = Path(os.path.normpath(note.parent / name))
+        if not artefact.exists():
+            return f"{show(artefact)} is gone"
+        if (found := _size(artefact)) < size:
+            return f"{show(artefact)} is cut, it has {found:,} of {size:,} bytes"
+    return ""
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run in `folder` has ended and what it left is whole; where that is cut, the folder is emptied.
+
+    Raises:
+        DamagedError: an artefact has its size but not its hash.
+    """
+    summary = folder / "summary.json"
+    if not summary.exists():
+        return False
+    if wrong := damage(summary):
+        progress(f"{wrong}: this step is run again")
+        fingerprint = (folder / FINGERPRINT).read_text(encoding="utf-8")
+        shutil.rmtree(folder)
+        write_text(folder / FINGERPRINT, fingerprint)
+        return False
+    for name in read_json(summary).get("bytes", {}):
+        checked(folder / name)
+    return True
+
+
+def policy_source(profile: str, policy: str, seed: int = 0) -> str:
+    """`paths.policy_source`, as `checked`, and with an adapter its base model. Raises as these."""
+    source = paths.policy_source(profile, policy, seed)
+    for config in (*Path(source).glob(ADAPTER), *Path(source).glob(f"*/{ADAPTER}")):
+        checked(Path(read_json(config)["base_model_name_or_path"]))
+    checked(Path(source))
+    return source
 
 
 # --- progress ---------------------------------------------------------------------------------

@@ -198,10 +198,10 @@ def train(cfg: RLTraining) -> Path:
     if cfg.engine == "vllm" and not torch.cuda.is_available():
         raise ParameterError("engine: vllm trains on a GPU only, and there is none: set engine: hf")
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
-    start = paths.policy_source(cfg.profile, cfg.policy, cfg.seed)
+    start = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
     store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg)))
-    if (folder / "summary.json").exists():
+    if store.finished(folder):
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     model, tokenizer = models.load_policy(start, dtype=models.training_dtype(cfg.lora_rank), trainable=True)
