@@ -52,7 +52,7 @@ def evaluate(cfg: Evaluation) -> Path:
 
     Raises:
         MissingArtefactError: the problems or the policy were not made yet; names the notebook.
-        DamagedError: one of these, or the finished records, are not what was written.
+        DamagedError: one of these is not what was written.
         ModelError: the policy cannot be loaded, or a prompt does not fit its context.
         IsolationError: the verifier cannot judge safely, or more than 0.5% of the attempts got no
             verdict (IE).
@@ -65,10 +65,9 @@ def evaluate(cfg: Evaluation) -> Path:
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
     fingerprint = sources.fingerprint(cfg, inputs)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
-    if wrong := store.damage(final):
+    if wrong := store.damage(final, thorough=True):
         store.progress(f"{wrong}: evaluating again")
     elif final.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
-        store.checked(final)
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
     parts = _open_parts(folder, fingerprint)

@@ -54,6 +54,7 @@ __all__ = [
 PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
 FINGERPRINT = "fingerprint.txt"
 ADAPTER = "adapter_config.json"  # PEFT's file, which makes a folder an adapter and names its base model
+CHANGED = "is not what was written there (damaged, or changed by hand)"
 SETTLED_S = 2.0  # a file that has just changed may change again under the same time stamp
 _STARTED = time.monotonic()
 _DIGESTS: dict[tuple[int, ...], str] = {}
@@ -393,7 +394,7 @@ def checked(path: Path) -> Path:
     if (found := _recorded(path)) is not None:
         artefact, digest = found
         if file_sha256(artefact) != digest:
-            raise _damaged(artefact, "is not what was written there (damaged, or changed by hand)")
+            raise _damaged(artefact, CHANGED)
     return path
 
 
@@ -422,14 +423,12 @@ def _damaged(path: Path, what: str, line: int = 0) -> DamagedError:
     return DamagedError(f"{show(path)}{f':{line}' if line else ''} {what}: delete {show(again)} and start again")
 
 
-def damage(path: Path) -> str:
-    """What is wrong with finished work by a look at sizes, without hashing: the series asks it of every step.
+def damage(path: Path, *, thorough: bool = False) -> str:
+    """What is wrong with finished work; empty: nothing, or it is not finished.
 
     Args:
         path: the `summary.json` of a run, or a file with a `.meta.json` beside it.
-
-    Returns:
-        Which file is empty, cut or gone; empty: none is, or the work is not finished.
+        thorough: by hashes; else by sizes alone, which costs so little that the series asks it of every step.
     """
     note = path if path.name == "summary.json" else meta_path(path)
     if not path.exists():
@@ -445,6 +444,8 @@ def damage(path: Path) -> str:
             return f"{show(artefact)} is gone"
         if (found := _size(artefact)) < size:
             return f"{show(artefact)} is cut, it has {found:,} of {size:,} bytes"
+        if thorough and (recorded := _recorded(artefact)) and file_sha256(artefact) != recorded[1]:
+            return f"{show(artefact)} {CHANGED}"
     return ""
 
 

@@ -6,6 +6,7 @@ import csv
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from cppo_lib.benchmarks import (
     livecodebench,
     livecodebench_output,
 )
-from cppo_lib.errors import DatasetError, MissingArtefactError, ParameterError
+from cppo_lib.errors import DamagedError, DatasetError, MissingArtefactError, ParameterError
 from cppo_lib.load_options import OPTIONS, SPLITS
 from cppo_lib.parameters import DataPrep
 from cppo_lib.plan import Plan
@@ -292,6 +293,22 @@ def test_a_wrong_reference_of_humaneval_stops_the_run(runs: Path, monkeypatch: p
         data_prep.prepare(parameters("humaneval"))
     folder = runs / "test" / "01_data_prep" / "humaneval"
     assert [path.name for path in folder.iterdir()] == ["fingerprint.txt"]
+
+
+def test_a_split_that_was_cut_is_not_read_and_the_cure_works(runs: Path, tmp_path: Path) -> None:
+    cfg = parameters("apps", source=write_apps(tmp_path, sums(10, 1), sums(0, 8)), splits=["test"])
+    split = data_prep.prepare(cfg) / "test.jsonl"
+    whole = split.read_bytes()
+    split.write_bytes(b"".join(whole.splitlines(keepends=True)[:6]))
+    cure = f"delete {split.parent} and start again"
+    with pytest.raises(DamagedError, match=cure):
+        data_prep.read_split("test", "apps", "test")
+    shutil.rmtree(split.parent)
+    data_prep.prepare(cfg)
+    assert split.read_bytes() == whole and len(data_prep.read_split("test", "apps", "test")) == 8
+    (split.parent / "summary.json").write_text("")
+    data_prep.prepare(cfg)  # finds by itself that it has not finished
+    assert split.read_bytes() == whole and not store.damage(split.parent / "summary.json")
 
 
 def test_a_split_without_problems_is_an_error(runs: Path, tmp_path: Path) -> None:

@@ -109,6 +109,30 @@ def test_every_problem_and_tuple_gets_exactly_k_verified_programs(prepared):
     assert len(meta["inputs"]) == 2
 
 
+def test_damaged_records_and_chunks_are_made_again_with_a_line(prepared, monkeypatch):
+    path = evaluate(parameters(limit=2))
+    whole, meta = pd.read_parquet(path), paths.meta_path(path)
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for file, content in ((path, path.read_bytes()[:-99]), (path, bytes(flipped)), (path, b""), (meta, b"")):
+        file.write_bytes(content)
+        lines = stop_after(0, monkeypatch)
+        assert evaluate(parameters(limit=2)) == path
+        assert lines[0].startswith(paths.show(file)) and lines[0].endswith(": evaluating again")
+        pd.testing.assert_frame_equal(pd.read_parquet(path).drop(columns=TIMES), whole.drop(columns=TIMES))
+        assert not store.damage(path, thorough=True)
+    path.unlink()
+    stop_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(parameters(limit=2))
+    (chunk,) = path.with_suffix(".parts").glob("*.parquet")
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    lines = stop_after(0, monkeypatch)
+    evaluate(parameters(limit=2))
+    assert lines[0] == f"{paths.show(chunk)} is damaged: this chunk is evaluated again"
+    pd.testing.assert_frame_equal(pd.read_parquet(path).drop(columns=TIMES), whole.drop(columns=TIMES))
+
+
 def test_null_columns_keep_their_types_so_that_methods_fit_together(prepared):
     path = evaluate(parameters(method="direct", procedure="direct", limit=2))
     types = {field.name: str(field.type).removeprefix("large_") for field in pq.read_schema(path)}
