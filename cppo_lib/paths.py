@@ -134,16 +134,19 @@ def show_model(name: str) -> str:
     return Path(name).name if Path(shown).is_absolute() else shown
 
 
-def unwritable(path: Path, error: OSError) -> CPPOError:
-    """The one-line error for a file or folder that cannot be written; with a full disk, which, and what was needed."""
+def unwritable(path: Path, error: OSError, size: int = 0) -> CPPOError:
+    """The one-line error for a file or folder that cannot be written; with a full disk, which, and what was needed.
+
+    `size`: bytes that are to be written, as far as they are known; what lies in `<path>.partial` counts too.
+    """
     if error.errno in FULL:
         free, begun = shutil.disk_usage(disk := disk_of(path)).free, path.with_name(path.name + ".partial")
         files = begun.rglob("*") if begun.is_dir() else [begun]
-        needed = sum(file.stat().st_size for file in files if file.is_file())
+        size = max(size, sum(file.stat().st_size for file in files if file.is_file()))
+        need = f", more than {size / 2**20:.1f} MiB needed" if size else ""
         return CPPOError(
-            f"cannot write {show(path)}: {FULL[error.errno]} on the disk at {disk} ({free / 2**20:.1f} MiB free, more "
-            f"than {needed / 2**20:.1f} MiB needed): make room there or name another disk (CPPO_RUNS, TMPDIR), then "
-            "start again"
+            f"cannot write {show(path)}: {FULL[error.errno]} on the disk at {disk} ({free / 2**20:.1f} MiB "
+            f"free{need}): make room there or name another disk (CPPO_RUNS, TMPDIR), then start again"
         )
     reason = error.strerror or type(error).__name__
     return CPPOError(f"cannot write {show(path)} ({reason}): make the folder writable or set CPPO_RUNS")

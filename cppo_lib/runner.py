@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -92,8 +93,14 @@ def run_notebook(notebook: Path, out: Path, params_file: Path, given: Mapping[st
     stop_with_owner()
     started = time.monotonic()
     say(f"{name}: started")
-    with log.open("w", encoding="utf-8") as stream:
-        _execute(notebook, out, params.model_dump(), ProgressFilter(name, stream))
+    try:
+        with log.open("w", encoding="utf-8") as stream:
+            _execute(notebook, out, params.model_dump(), ProgressFilter(name, stream))
+    except OSError as error:  # of this process: the executed notebook and the log
+        out.with_name(f"{name}.running.ipynb").unlink(missing_ok=True)
+        if (full := paths.no_space(error)) is None:
+            raise
+        raise NotebookError(str(paths.unwritable(out, full))) from error
     say(f"{name}: finished in {store.clock(time.monotonic() - started)}")
 
 
@@ -138,13 +145,16 @@ def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: Progress
     except RuntimeError as error:  # how nbclient says that a kernel did not start
         running.unlink(missing_ok=True)
         raise NotebookError(f"the kernel did not start: {error}; try `python -m ipykernel_launcher`") from error
-    running.replace(out)
+    store.place(running, out)
 
 
 def _what_failed(error: Any, failed: Path, log: str) -> str:
     kind = getattr(errors, error.ename, None)
     if isinstance(kind, type) and issubclass(kind, CPPOError):
         return str(error.evalue)
+    if full := paths.no_space(OSError(f"{error.ename}: {error.evalue}")):
+        disk = min((failed.parent, Path(tempfile.gettempdir())), key=lambda path: shutil.disk_usage(path).free)
+        return f"cell {error.cell_index}: {paths.unwritable(disk, full)}"
     last = [_ANSI.sub("", line) for line in "\n".join(error.traceback).split("\n")][-6:]
     return (
         f"cell {error.cell_index} stopped with {error.ename}: {error.evalue}\n"

@@ -213,16 +213,16 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     A last line that an earlier kill tore is cut off first; otherwise the new row would join it.
     """
-    text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows).encode("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             _drop_torn_line(file)
-            file.write(text.encode("utf-8"))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, len(text)) from error
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

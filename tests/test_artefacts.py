@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from suite import Suite
 
 from cppo_lib import paths, store
 from cppo_lib.errors import CPPOError, DamagedError
@@ -250,7 +251,8 @@ def test_a_full_disk_is_one_line_with_disk_need_and_cure(small_disk, name):
         WRITERS[name](path)
     text = str(caught.value)
     assert text.startswith(f"cannot write {path}: no space is left on the disk at {small_disk} (")
-    assert " MiB free, more than " in text and "\n" not in text
+    assert " MiB free" in text and "\n" not in text
+    assert ("more than " in text) == (name != "a.png")  # of which not a byte was written
     assert text.endswith("make room there or name another disk (CPPO_RUNS, TMPDIR), then start again")
     if name != "a.jsonl":
         assert path.read_text() == "old"
@@ -289,3 +291,26 @@ def test_a_name_is_given_to_bytes_that_are_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda old, new: (events.append(f"-> {new}"), replace(old, new)))
     path = store.write_text(tmp_path / "a.txt", "text")
     assert events == [f"{path}.partial", f"-> {path}", str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("print('x' * 3_000_000)", "cannot write {disk}/nb/step.ipynb: no space"),
+        # as a library does that keeps no error number; what filled the disk is gone before the notebook is kept
+        ("raise RuntimeError('I/O error: No space left on device (os error 28)')", "cell 3: cannot write {disk}/nb:"),
+    ],
+)
+def test_a_step_on_a_full_disk_fails_with_one_line(small_disk, tmp_path, body, said):
+    suite = Suite(tmp_path / "suite")
+    suite.env["CPPO_RUNS"] = str(small_disk)
+    suite.write_notebook("03_rl_training", body)
+    out, log = small_disk / "nb" / "step.ipynb", small_disk / "logs" / "step.log"
+    file = "params/mini/03_rl_training.cppo.yaml"
+    done = suite.call("run-notebook", "notebooks/03_rl_training.ipynb", str(out), "-f", file, "--log", str(log))
+    assert done.returncode == 1
+    started, line = done.stdout.splitlines()
+    assert line.startswith("[cppo] step: failed: " + said.format(disk=small_disk)), done.stdout
+    assert line.endswith("then start again")
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.rglob("*.running.ipynb"))
