@@ -25,10 +25,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from cppo_lib import checkpoints, store
 from cppo_lib import model as models
-from cppo_lib import store
 from cppo_lib.corruptions import KINDS, examples
 from cppo_lib.decoding import by_length, padded
 from cppo_lib.errors import ModelError
@@ -87,6 +86,7 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
     Raises:
         ParameterError: too few tuples, or all of one problem.
         ModelError: the base model cannot be loaded or made a classifier of.
+        CPPOError: something cannot be written, as on a full disk; started again, the training goes on.
     """
     if (Path(base) / models.ADAPTER).is_file():
         raise ModelError(f"the gate's classifier cannot start from an adapter ({base}): merge it, or set gate_steps: 0")
@@ -98,25 +98,24 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
     for example, ids in zip(found, texts, strict=True):
         row = {"input_ids": ids, "labels": [float(example.valid)]}
         rows += [row] * (len(KINDS) if example.valid else 1)  # as many valid as corrupted ones
-    checkpoints = folder / "checkpoints" / "gate"
+    begun = folder / "checkpoints" / "gate" / checkpoints.BEGUN
     trainer = Trainer(
         model=model,
-        args=_arguments(cfg, checkpoints, model),
+        args=models.on_one_gpu(_arguments(cfg, begun, model)),
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[FiniteSteps(), _GateLog(folder / "gate_metrics.jsonl")],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    checkpoints.run(trainer, folder / "gate_metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "gate")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(begun.parent, ignore_errors=True)
     return folder / "gate"
 
 
-def _arguments(cfg: PlannerSFT, checkpoints: Path, model: PreTrainedModel) -> TrainingArguments:
+def _arguments(cfg: PlannerSFT, begun: Path, model: PreTrainedModel) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(begun),
         max_steps=cfg.gate_steps,
         per_device_train_batch_size=max(1, STEP // cfg.microbatches),
         gradient_accumulation_steps=cfg.microbatches,
@@ -127,7 +126,6 @@ def _arguments(cfg: PlannerSFT, checkpoints: Path, model: PreTrainedModel) -> Tr
         weight_decay=0.01,
         logging_steps=max(1, cfg.gate_steps // 20),
         save_steps=max(1, cfg.gate_steps // 2),
-        save_total_limit=1,
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
         **models.device_settings(model),
@@ -135,15 +133,10 @@ def _arguments(cfg: PlannerSFT, checkpoints: Path, model: PreTrainedModel) -> Tr
 
 
 class _GateLog(TrainerCallback):
-    """Appends one JSON line per logged step and shows it as a progress line; a resumed run drops what it repeats."""
+    """Appends one JSON line per logged step and shows it as a progress line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        rows = store.read_jsonl(self.path) if self.path.exists() else []
-        self.path.unlink(missing_ok=True)
-        store.append_jsonl(self.path, [row for row in rows if row["step"] <= state.global_step])
 
     def on_log(
         self,

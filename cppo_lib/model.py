@@ -39,6 +39,7 @@ from cppo_lib.errors import ModelError
 
 EOS, PAD = "<|end|>", "<|pad|>"
 ADAPTER = "adapter_config.json"
+REFERENCE = "ref"  # TRL's name of the frozen copy of an adapter that it takes the KL to
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -245,6 +246,19 @@ def device_settings(model: PreTrainedModel) -> dict[str, Any]:
     }
 
 
+def on_one_gpu(args: Any) -> Any:
+    """A trainer's configuration (`TrainingArguments`), held to one GPU where this process sees several, with a line.
+
+    transformers would take all of them (`DataParallel`), with a whole batch for each; TRL refuses that.
+    """
+    if args.n_gpu > 1:
+        store.progress(
+            f"{args.n_gpu} GPUs are visible and training takes one, {args.device}: set CUDA_VISIBLE_DEVICES for another"
+        )
+        args._n_gpu = 1  # as transformers sets it where a model is spread over several
+    return args
+
+
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or hub id, padding on the left."""
     # AutoTokenizer gives every Qwen2-architecture model Qwen2's own pre-tokenizer, whatever was saved beside it;
@@ -260,13 +274,16 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write tokenizer and model (of one with an adapter, the adapter alone; of one with several, a folder for each).
 
-    The folder appears whole or not at all, and replaces an older one. Raises CPPOError when it cannot be written.
+    A reference adapter, which is the start policy's, is left out. The folder appears whole or not at all, and replaces
+    an older one. Raises CPPOError when it cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    adapters = [name for name in getattr(model, "peft_config", ()) if name != REFERENCE]
+    chosen: dict[str, Any] = {"selected_adapters": adapters} if adapters else {}
     try:
         with store.writing(folder):
-            model.save_pretrained(partial)
+            model.save_pretrained(partial, **chosen)
             for adapter in (partial, *(path.parent for path in partial.glob(f"*/{ADAPTER}"))):
                 tokenizer.save_pretrained(adapter)
             shutil.rmtree(folder, ignore_errors=True)

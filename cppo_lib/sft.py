@@ -27,11 +27,10 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from cppo_lib import data_prep, distil, gate_quality, gate_records, paths, sources, store
+from cppo_lib import checkpoints, data_prep, distil, gate_quality, gate_records, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
 from cppo_lib.finite import FiniteSteps
@@ -56,6 +55,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
             for a classifier.
         DatasetError: nothing to distil.
         ModelError: the base model cannot be loaded.
+        CPPOError: something cannot be written, as on a full disk; started again, the stage goes on.
     """
     rows, inputs = training_rows(cfg)
     inputs = [*inputs, *(paths.require(file, notebook="01_data_prep") for file in gate_quality.held_out_files(cfg))]
@@ -193,9 +193,9 @@ def _fit(
 ) -> None:
     """Train on rows and save the model as `folder/stage`, resuming from a checkpoint when there is one."""
     steps = schedule.steps
-    checkpoints = folder / "checkpoints" / stage
+    begun = folder / "checkpoints" / stage / checkpoints.BEGUN
     args = SFTConfig(
-        output_dir=str(checkpoints),
+        output_dir=str(begun),
         max_steps=steps,
         per_device_train_batch_size=schedule.batch // cfg.microbatches,
         gradient_accumulation_steps=cfg.microbatches,
@@ -207,7 +207,6 @@ def _fit(
         max_length=None,
         logging_steps=max(1, steps // 20),
         save_steps=max(1, steps // 4),
-        save_total_limit=1,
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
         **models.device_settings(model),
@@ -215,14 +214,13 @@ def _fit(
     dataset = Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in rows])
     trainer = SFTTrainer(
         model=model,
-        args=args,
+        args=models.on_one_gpu(args),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[FiniteSteps(), MetricsLog(folder / "metrics.jsonl", stage)],
     )
     trainer.remove_callback(PrinterCallback)  # MetricsLog prints what a reader needs
     if steps:
-        checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-        trainer.train(resume_from_checkpoint=checkpoint)
+        checkpoints.run(trainer, folder / "metrics.jsonl", stage)
     models.save_policy(model, tokenizer, folder / stage)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(begun.parent, ignore_errors=True)

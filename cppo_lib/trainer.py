@@ -43,6 +43,7 @@ from cppo_lib.decoding import Draw, sample
 from cppo_lib.errors import ParameterError
 from cppo_lib.gate import Scorer, normalise
 from cppo_lib.kv_cache import group_heads
+from cppo_lib.model import REFERENCE
 from cppo_lib.objective import Objective, check_geometry, check_trl
 from cppo_lib.problems import Problem
 from cppo_lib.prompts import PromptStyle
@@ -332,5 +333,9 @@ class CPPOTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        policy: Any = model or self.model
         if self.role_adapters:  # transformers loads all but one of several adapters frozen
-            use_role(model or self.model, ROLES[0])
+            use_role(policy, ROLES[0])
+        elif REFERENCE in getattr(policy, "peft_config", ()):
+            # Of several adapters transformers loads those in folders of their own; PEFT's `default` has none.
+            policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)

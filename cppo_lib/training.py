@@ -4,7 +4,7 @@ A run's folder `runs/<profile>/03_rl_training/<arm>.s<seed>/` holds
 
     metrics.jsonl    one line per optimiser step; the columns are described in `METRICS`
     rollouts/        Parquet tables of all attempts of a step, at the first step and at every checkpoint
-    checkpoints/     full state (weights, optimiser, random numbers, data order), the last one only
+    checkpoints/     full state (weights, optimiser, random numbers, data order), the last one only (`checkpoints`)
     policy/          the trained policy, written at the end
     summary.json     written last: its presence means that the run is finished
 
@@ -28,10 +28,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.grpo_config import GRPOConfig
 
-from cppo_lib import data_prep, gates, judging, paths, sources, store
+from cppo_lib import checkpoints, data_prep, gates, judging, paths, sources, store
 from cppo_lib import model as models
 from cppo_lib.errors import ParameterError
 from cppo_lib.finite import FiniteSteps
@@ -159,7 +158,7 @@ def grpo_config(cfg: RLTraining, folder: Path, model: PreTrainedModel) -> GRPOCo
         "vllm_importance_sampling_mode": "token_truncate",
     }
     return GRPOConfig(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / "checkpoints" / checkpoints.BEGUN),
         max_steps=cfg.steps,
         per_device_train_batch_size=rows // cfg.microbatches,
         gradient_accumulation_steps=cfg.microbatches,
@@ -177,7 +176,6 @@ def grpo_config(cfg: RLTraining, folder: Path, model: PreTrainedModel) -> GRPOCo
         num_iterations=1,
         logging_steps=1,
         save_steps=cfg.checkpoint_every,
-        save_total_limit=1,
         seed=cfg.seed,
         gradient_checkpointing=cfg.gradient_checkpointing,
         **(vllm if cfg.engine == "vllm" else {}),
@@ -193,6 +191,7 @@ def train(cfg: RLTraining) -> Path:
         ParameterError: parameters that do not fit each other, the benchmark or the machine.
         ModelError: the start policy or the gate's model cannot be loaded, or the first is an adapter of another rank.
         TrainingError: the gradient of a step is not finite.
+        CPPOError: something cannot be written, as on a full disk; started again, the run goes on.
         IsolationError: the verifier cannot judge safely, or too many programs of a step got no verdict (IE).
     """
     if cfg.engine == "vllm" and not torch.cuda.is_available():
@@ -216,7 +215,7 @@ def train(cfg: RLTraining) -> Path:
         cfg.profile, total_cpu_s=judging.TRAINING_CPU_S, all_tests=cfg.outcome_reward == "fraction"
     )
     with verifier_opened as verifier:
-        args = grpo_config(cfg, folder, model)
+        args = models.on_one_gpu(grpo_config(cfg, folder, model))
         trainer = CPPOTrainer(
             model=model,
             tokenizer=tokenizer,
@@ -231,7 +230,7 @@ def train(cfg: RLTraining) -> Path:
         )
         log.trainer = trainer
         trainer.remove_callback(PrinterCallback)  # StepLog prints what a reader needs
-        trainer.train(resume_from_checkpoint=_resume_point(folder))
+        checkpoints.run(trainer, folder / "metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "policy")
     _finish(cfg, folder, time.perf_counter() - started)
     return folder
@@ -259,21 +258,6 @@ def _inputs(cfg: RLTraining) -> list[Path]:
     stages = paths.runs_root() / cfg.profile
     sft = [stages / "02_planner_sft" / "summary.json"] if cfg.uses_sft else []
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
-
-
-def _resume_point(folder: Path) -> str | None:
-    """The last checkpoint, with later lines of the metrics dropped; None (and a clean slate) without one."""
-    checkpoints, metrics = folder / "checkpoints", folder / "metrics.jsonl"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    step = int(last.rsplit("-", 1)[1]) if last else 0
-    rows = store.read_jsonl(metrics) if metrics.exists() else []
-    kept = [row for row in rows if row["step"] <= step]
-    metrics.unlink(missing_ok=True)
-    if kept:
-        store.append_jsonl(metrics, kept)
-    if last:
-        store.progress(f"resuming after step {step}")
-    return last
 
 
 def _finish(cfg: RLTraining, folder: Path, wall_s: float) -> None:

@@ -113,6 +113,9 @@ def test_both_are_trained_resume_to_the_same_bits_and_act_in_their_role(prepared
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training.store, "append_jsonl", stop)
         trained()
+    for role in ROLES:
+        saved = load_file(straight / "checkpoints" / "checkpoint-2" / role / "adapter_model.safetensors")
+        assert any(weight.abs().max() > 1e-3 for name, weight in saved.items() if "lora_B" in name)
     resumed = trained()
     timeless = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in metrics]
     again = store.read_jsonl(resumed / "metrics.jsonl")
