@@ -127,7 +127,7 @@ def plain_generate(model: Any, tokenizer: Any, prompts: list[list[int]], size: S
 def with_engine(engine: Any, prompts: list[list[int]], size: Size, seed: int) -> Cost:
     """A round with one of our engines, after a short warm-up."""
     engine.generate(prompts[:2], 4)
-    engine.reseed(seed)
+    engine.seed = seed
     cpu, started = cpu_s(), time.perf_counter()
     completions = engine.generate(prompts, size.tokens)
     tokens = sum(len(completion.ids) for completion in completions)

@@ -5,8 +5,10 @@ model folder suggests for its own use (a top-k cut, a repetition penalty) is not
 scored must be the distribution that RL trained. Prompts are batched by length with padding on the left, and come back
 in the order they were given.
 
-The draws of a call depend on the engine's seed and the number of calls before it, not on the batch size and never on
-the state of torch's global generator, which is left as it was.
+A completion's random numbers follow from the engine's seed and the completion's place (`cppo_lib.draws`), not from the
+batch size, the other prompts or the calls before, and never from torch's global generator, which is left as it was.
+What is drawn with them is the same, too, up to the rounding of the logits, which does depend on the neighbours: see
+docs/draws.md, which also says how often that shows.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cppo_lib import store
 from cppo_lib.decoding import Draw, by_length, sample
+from cppo_lib.draws import Place, uniform
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import group_heads
 from cppo_lib.rollout import Completion
@@ -30,20 +32,7 @@ from cppo_lib.rollout import Completion
 REPORT_S = 30.0  # seconds between progress lines
 
 
-class SeededCalls:
-    """An engine's draws: a seed for each of its calls, which follows from the root seed and the calls before."""
-
-    def reseed(self, seed: int) -> None:
-        """Start the draws afresh, as an engine made with this seed does."""
-        self.seed, self.calls = seed, 0
-
-    def next_seed(self) -> int:
-        """The 63-bit seed of the next call."""
-        self.calls += 1
-        return derived_seed(self.seed, self.calls - 1)
-
-
-class HFEngine(SeededCalls):
+class HFEngine:
     """Completes prompts of token ids by sampling from a model, on the model's device.
 
     Args:
@@ -68,7 +57,7 @@ class HFEngine(SeededCalls):
         self.model = model.eval()
         group_heads(self.model)
         self.batch_size = batch_size
-        self.reseed(seed)
+        self.seed = seed
         self.end_ids = end_ids(model, tokenizer)
         self.pad_id = self.end_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         text_config = model.config.get_text_config()
@@ -79,11 +68,13 @@ class HFEngine(SeededCalls):
         self,
         prompt_ids: list[list[int]],
         max_new_tokens: int,
+        places: Sequence[Place] | None = None,
         temperature: float | None = None,
         also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
+        `places`: what each is drawn with; None: the prompt's number in the call, so that a call repeated is the same.
         `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
 
         Raises:
@@ -93,15 +84,14 @@ class HFEngine(SeededCalls):
         progress = Progress(len(prompt_ids))
         draw = self.draw if temperature is None else replace(self.draw, temperature=temperature)
         completions: list[list[int]] = [[] for _ in prompt_ids]
-        generator = torch.Generator().manual_seed(self.next_seed())
-        uniform = torch.rand((len(prompt_ids), max_new_tokens), generator=generator)
+        roots = rooted(self.seed, prompt_ids, places)
         done = 0
         for batch in by_length(prompt_ids, self.batch_size):
             with memory_errors(f"generating {len(batch)} sequences side by side: lower batch_size"):
                 rows = sample(
                     self.model,
                     [prompt_ids[i] for i in batch],
-                    uniform[batch],
+                    uniform([roots[i] for i in batch], max_new_tokens),
                     draw=draw,
                     end_ids=[*self.end_ids, *also_end],
                     pad_id=self.pad_id,
@@ -176,6 +166,8 @@ def end_tokens(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBa
     return found
 
 
-def derived_seed(*path: int) -> int:
-    """A 63-bit seed for one place in a run, such as (seed, chunk): independent between places."""
-    return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0] >> 1)
+def rooted(seed: int, prompt_ids: list[list[int]], places: Sequence[Place] | None) -> list[Place]:
+    """The places of a call's completions under an engine's seed; None: by the prompt's number in the call."""
+    named = places or [(number,) for number in range(len(prompt_ids))]
+    assert len(named) == len(prompt_ids)
+    return [(seed, *place) for place in named]

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from cppo_lib.draws import Place
 from cppo_lib.engine import HFEngine, memory_errors
 from cppo_lib.errors import ModelError
 from cppo_lib.model import load_policy, load_tokenizer, loading, sampling_dtype
@@ -23,23 +24,23 @@ EngineName = Literal["hf", "vllm"]
 
 
 class Engine(Protocol):
-    """Completes prompts; its draws depend on the seed and on the calls since it was given."""
+    """Completes prompts; the draws of a completion depend on the seed and the completion's place."""
+
+    seed: int
 
     def generate(
         self,
         prompt_ids: list[list[int]],
         max_new_tokens: int,
+        places: Sequence[Place] | None = None,
         temperature: float | None = None,
         also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
+        `places`: what each is drawn with; None: the prompt's number in the call, so that a call repeated is the same.
         `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
         """
-        ...
-
-    def reseed(self, seed: int) -> None:
-        """Start the draws afresh, as an engine opened with this seed does."""
         ...
 
 

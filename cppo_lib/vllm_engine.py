@@ -6,8 +6,8 @@ the K methods of a tuple. It runs in a process of its own (`cppo_lib.vllm_worker
 Tokens are drawn from softmax(logits / temperature), cut to the nucleus of mass `top_p`, as by `HFEngine`, but with
 vLLM's random numbers, which are not tied to a sequence. What is reproducible:
 
-- a call depends on the prompts, the limit, the seed last given and the number of calls since, not on earlier prompts.
-  The same calls on the same machine with the same number of threads and the same memory give the same draws, so
+- a call depends on the prompts, the limit, the engine's seed and the places of its completions, not on earlier calls.
+  The same call on the same machine with the same number of threads and the same memory gives the same draws, so
   a chunk of an evaluation that is made again after a stop is the chunk it would have been;
 - other than with `HFEngine`, the draws of a sequence depend on its neighbours: a changed batch size or one prompt more
   changes all completions of a call, and no seed gives the draws that `HFEngine` makes with it;
@@ -37,7 +37,8 @@ import psutil
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
-from cppo_lib.engine import Progress, SeededCalls, check_lengths, end_tokens
+from cppo_lib.draws import Place, seed_of
+from cppo_lib.engine import Progress, check_lengths, end_tokens, rooted
 from cppo_lib.errors import ModelError
 from cppo_lib.model import ADAPTER, load_policy, loading, sampling_dtype, save_policy
 from cppo_lib.rollout import Completion
@@ -46,7 +47,7 @@ CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 GIB = 2**30
 
 
-class VLLMEngine(SeededCalls):
+class VLLMEngine:
     """Completes prompts of token ids with vLLM, on the GPU if there is one.
 
     Args:
@@ -73,7 +74,7 @@ class VLLMEngine(SeededCalls):
         seed: int,
         prefix_caching: bool = True,
     ) -> None:
-        self.reseed(seed)
+        self.seed = seed
         with plain_policy(policy) as folder:
             with loading(f"model {policy!r}"):
                 self.end_ids = end_tokens(generation_config(folder), tokenizer)
@@ -95,11 +96,13 @@ class VLLMEngine(SeededCalls):
         self,
         prompt_ids: list[list[int]],
         max_new_tokens: int,
+        places: Sequence[Place] | None = None,
         temperature: float | None = None,
         also_end: Sequence[int] = (),
     ) -> list[Completion]:
         """One completion per prompt, in order, cut after its first end token (which is included).
 
+        `places`: what each is drawn with; None: the prompt's number in the call, so that a call repeated is the same.
         `temperature`: of this call; None: the engine's own. `also_end`: tokens that end a completion in this call.
 
         Raises:
@@ -112,7 +115,7 @@ class VLLMEngine(SeededCalls):
                 f"a sequence of {needed} tokens does not fit vLLM's key-value cache, which holds {self.fitting}: "
                 f"{memory_advice()}"
             )
-        seed = self.next_seed() % 2**32  # numpy, which vLLM seeds too, takes no more
+        seed = seed_of(*(part for place in rooted(self.seed, prompt_ids, places) for part in place))
         if not prompt_ids:
             return []
         changed: dict[str, Any] = {"stop_token_ids": [*self.end_ids, *also_end]}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cppo_lib.engine import HFEngine, derived_seed, end_ids
+from cppo_lib.engine import HFEngine, end_ids
 from cppo_lib.errors import ModelError
 from cppo_lib.model import build_model, build_tokenizer
 from cppo_lib.rollout import Completion
@@ -55,19 +55,21 @@ def test_each_prompt_gets_its_own_completion_in_its_own_place(policy):
     assert len({tuple(row) for row in together}) > 1
 
 
-def test_draws_depend_on_seed_and_call_and_on_nothing_else(policy):
-    given = prompts(policy[1])
-    one = engine(policy)
-    first, second = ids(one.generate(given, 8)), ids(one.generate(given, 8))
+def test_draws_depend_on_seed_and_place_and_on_nothing_else(policy):
+    given = prompts(policy[1], copies=3)
+    places = [("problem", number) for number in range(len(given))]
+    first = ids(engine(policy).generate(given, 8, places))
+    assert len({tuple(row) for row in first[::6]}) == 3  # one prompt at three places
     torch.manual_seed(123)
     state = torch.get_rng_state()
-    again = engine(policy)
-    assert [ids(again.generate(given, 8)), ids(again.generate(given, 8))] == [first, second]
+    for size in (1, 7, 16, 64):
+        other = engine(policy, batch_size=size)
+        assert ids(other.generate(given[::-1], 8, places[::-1])) == first[::-1]
+        assert ids(other.generate(given[4:9], 8, places[4:9])) == first[4:9]  # whatever was called before
+        assert [row[:5] for row in first] == ids(other.generate(given, 5, places))
     assert torch.equal(torch.get_rng_state(), state)
-    assert first != second
-    assert ids(engine(policy, seed=1).generate(given, 8)) != first
-    one.reseed(0)
-    assert ids(one.generate(given, 8)) == first
+    assert ids(engine(policy, seed=1).generate(given, 8, places)) != first
+    assert ids(engine(policy).generate(given, 8, [("other", *place) for place in places])) != first
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -138,10 +140,3 @@ def test_progress_is_told_within_a_batch(policy, monkeypatch, capsys):
 
 def test_no_prompts_are_no_completions(policy):
     assert engine(policy).generate([], 8) == []
-
-
-def test_derived_seeds_differ_by_place():
-    seeds = [derived_seed(0, 1), derived_seed(1, 0), derived_seed(0, 2), derived_seed(0)]
-    assert len(set(seeds)) == 4
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derived_seed(0, 1) == seeds[0]

@@ -16,6 +16,7 @@ import yaml
 
 from cppo_lib import config, evaluation, judging, paths, problems, stats, store
 from cppo_lib.benchmarks import crossroads
+from cppo_lib.draws import Place
 from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.evaluation import evaluate
 from cppo_lib.model import build_model, build_tokenizer, save_policy
@@ -166,7 +167,7 @@ def scripted(procedure: str, plan: str) -> pd.DataFrame:
     programs = {m.name: m.program for m in crossroads.family_of(problem).methods}
     style = PromptStyle("brief", build_tokenizer([*programs.values(), plan], 400))
 
-    def generate(prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def generate(prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         texts = []
         for prompt in style.tokenizer.batch_decode(prompt_ids):
             named = prompt.split("method: ")[1].split("\n")[0] if "method: " in prompt else ""
@@ -247,7 +248,7 @@ def test_an_interrupted_evaluation_continues_and_ends_with_the_same_attempts(pre
             evaluate(parameters())
     folder = prepared / "test" / "04_evaluation"
     parts = sorted((folder / "crossroads.test.sft.s0.parts").glob("*.parquet"))
-    assert [part.name for part in parts] == ["00000.parquet", "00001.parquet"]
+    assert [part.name for part in parts] == ["00000.parquet", "00002.parquet"]
     assert not (folder / "crossroads.test.sft.s0.parquet").exists()
     before = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
@@ -265,6 +266,33 @@ def test_an_interrupted_evaluation_continues_and_ends_with_the_same_attempts(pre
     whole = pd.read_parquet(evaluate(parameters()))
     drop = [*TIMES, "policy"]  # the policy's folder has another name there
     pd.testing.assert_frame_equal(frame.drop(columns=drop), whole.drop(columns=drop))
+
+
+def drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    """The records without what differs between two runs of one evaluation."""
+    return frame.drop(columns=TIMES)
+
+
+def test_batch_size_and_limit_change_no_attempt_and_a_stopped_evaluation_goes_on_with_another(prepared, monkeypatch):
+    """Advice where memory is short is to lower the batch size."""
+    whole = pd.read_parquet(evaluate(parameters(batch_size=64)))
+    assert len(set(whole["program"])) > 20
+    folder = prepared / "test" / "04_evaluation"
+    lines = stop_after(0, monkeypatch)
+    assert evaluate(parameters(batch_size=1)) and lines[0].endswith("is complete; delete it to evaluate again")
+    for size, stop in (13, 1), (7, 2), (1, 3), (16, 0):
+        (folder / "crossroads.test.sft.s0.parquet").unlink(missing_ok=True)
+        with monkeypatch.context() as patch:
+            lines = stop_after(stop, patch)
+            if stop:
+                with pytest.raises(KeyboardInterrupt):
+                    evaluate(parameters(batch_size=size))
+            else:
+                resumed = pd.read_parquet(evaluate(parameters(batch_size=size)))
+        assert not any("discarded" in line for line in lines)
+    pd.testing.assert_frame_equal(drawn(resumed), drawn(whole))
+    fewer = pd.read_parquet(evaluate(parameters(batch_size=7, limit=2)))
+    pd.testing.assert_frame_equal(drawn(fewer), drawn(whole[: len(fewer)]))
 
 
 def test_chunks_of_other_parameters_are_discarded_with_a_line(prepared, monkeypatch):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cppo_lib import config, judging, store
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.divsampling import INSTRUCTIONS, ROLES
+from cppo_lib.draws import Place, uniform
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import build_tokenizer
 from cppo_lib.parameters import Evaluation
@@ -57,7 +58,7 @@ class Script:
         self.reply, self.program = reply, program
         self.calls: list[list[str]] = []
 
-    def __call__(self, prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def __call__(self, prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         prompts = TOKENIZER.batch_decode(prompt_ids)
         self.calls.append(prompts)
         texts = [self.program if SOLVE in prompt else self.reply(prompt) for prompt in prompts]
@@ -132,22 +133,27 @@ def test_the_calls_do_not_depend_on_what_the_planner_writes(procedure):
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
-def test_members_of_one_call_do_not_meet(procedure):
-    """The third of three members is planned as it would be if the first two were of another problem."""
-    members, _ = run(procedure, lambda prompt: "1. a\n2. b\n3. c\n4. d", members=3, seed=5)
-    script = Script(lambda prompt: "nothing" if "Subtract" in prompt else "1. a\n2. b\n3. c\n4. d")
+def test_a_member_does_not_depend_on_those_beside_it(procedure):
+    """What is written follows from the place alone; a reply is one of several lists, some of them too short."""
+
+    def generate(prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
+        asked.extend(places)
+        ways = (uniform(places, K) * 9).int().tolist()
+        texts = ["\n".join(f"{n}. way {way}" for n, way in enumerate(row[: row[0] + 1], start=1)) for row in ways]
+        return [Completion(ids) for ids in STYLE.encode(texts)]
+
+    def made(problems: list[Problem], numbers: list[int] | None = None) -> list[Member]:
+        limits = {"max_plan_tokens": 99, "max_program_tokens": 99}
+        return rollout(problems, procedure, K, style=STYLE, generate=generate, seed=5, numbers=numbers, **limits)
+
+    asked: list[Place] = []
     other = Problem("own/sub", "own", "Subtract two numbers.", (Test("1 2\n", "-1\n"),))
-    mixed = rollout(
-        [other, other, PROBLEM],
-        procedure,
-        K,
-        style=STYLE,
-        generate=script,
-        max_plan_tokens=9,
-        max_program_tokens=9,
-        seed=5,
-    )
-    assert mixed[2].slots == members[2].slots
+    whole = made([PROBLEM, PROBLEM, other, PROBLEM])
+    assert len(set(asked)) == len(asked) == sum(len(member.plans) + K for member in whole)
+    assert len({tuple(sample.text for sample in member.attempts) for member in whole}) == 4
+    assert made([other, PROBLEM, PROBLEM, PROBLEM]) == [whole[2], whole[0], whole[1], whole[3]]
+    assert made([PROBLEM]) + made([other]) == [whole[0], whole[2]]
+    assert made([PROBLEM, PROBLEM], numbers=[2, 1]) == [whole[3], whole[1]]
 
 
 # --- sequential ---------------------------------------------------------------------------------
@@ -177,7 +183,7 @@ def test_a_method_named_again_or_not_at_all_makes_a_sequence_invalid():
 def test_the_tiny_model_continues_its_own_list():
     calls: list[list[str]] = []
 
-    def generate(prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def generate(prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         calls.append(TOKENIZER.batch_decode(prompt_ids))
         first = calls[-1][0].endswith("methods: ")
         text = "1. mean\n2. mode" if first else f"way {len(calls)}\n4. mean"

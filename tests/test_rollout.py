@@ -12,6 +12,7 @@ import pytest
 from cppo_lib import judging
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
+from cppo_lib.draws import Place
 from cppo_lib.model import build_tokenizer
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.rollout import Completion, Member, rollout
@@ -32,7 +33,7 @@ class Script:
         self.reply = reply
         self.calls: list[tuple[list[str], int]] = []
 
-    def __call__(self, prompt_ids: list[list[int]], limit: int) -> list[Completion]:
+    def __call__(self, prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         prompts = STYLE.tokenizer.batch_decode(prompt_ids)
         self.calls.append((prompts, limit))
         replies = [self.reply(prompt) for prompt in prompts]

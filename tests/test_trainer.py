@@ -142,6 +142,24 @@ def test_microbatches_do_not_change_the_step(policy_folder, verifier, tmp_path, 
     split.train()
     assert not torch.allclose(weights(whole), before, atol=1e-3), "a run without signal would prove nothing"
     assert torch.allclose(weights(whole), weights(split), atol=1e-4)
+    assert [row["program"] for row in whole.attempt_rows()] == [row["program"] for row in split.attempt_rows()]
+
+
+def test_programs_are_drawn_by_step_problem_and_member(policy_folder, verifier, tmp_path):
+    trainer, rows = make(CPPO, policy_folder, verifier, tmp_path), CPPO.rows_per_problem
+
+    def drawn(problems, step):
+        trainer.state.global_step = step
+        trainer._problem_batch = [problem for problem in problems for _ in range(rows)]
+        return trainer._rollout_rows([], trainer)["completion_ids"]
+
+    first, second = trainer.problems[:2]
+    state = torch.get_rng_state()
+    both = drawn([first, second], 0)
+    assert len({str(both[at : at + CPPO.block]) for at in range(0, rows, CPPO.block)}) == CPPO.group_size
+    assert drawn([second, first], 0) == both[rows:] + both[:rows]
+    assert drawn([first], 0) == both[:rows] != drawn([first], 1)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 ANNEALED = dataclasses.replace(GRPO, algorithm="pkpo", rule_k=4, rule_k_end=1)
@@ -179,13 +197,15 @@ def test_resume_is_bit_identical_after_the_first_epoch(policy_folder, verifier, 
 def test_completions_end_at_further_tokens_whoever_samples(policy_folder, verifier, tmp_path):
     trainer = make(GRPO, policy_folder, verifier, tmp_path)
     prompts = [trainer._tokenizer(trainer.style.direct(problem))["input_ids"] for problem in trainer.problems[:4]]
+    places = [(number,) for number in range(4)]
     for own in (True, False):
         trainer.own_sampling = own
         set_seed(5)
-        plain = [completion.ids for completion in trainer._complete(prompts, 8, role="solver")]
+        plain = [completion.ids for completion in trainer._complete(prompts, 8, places, role="solver")]
         further = [next(row[1] for row in plain if len(row) > 3)]
         set_seed(5)
-        ended = [completion.ids for completion in trainer._complete(prompts, 8, role="solver", also_end=further)]
+        completions = trainer._complete(prompts, 8, places, role="solver", also_end=further)
+        ended = [completion.ids for completion in completions]
         cuts = [next((at for at, token in enumerate(row, start=1) if token in further), len(row)) for row in plain]
         assert ended == [row[:cut] for row, cut in zip(plain, cuts, strict=True)] != plain
 

@@ -1,0 +1,31 @@
+"""Random numbers by place: what is drawn for a completion follows from where it stands in a run and from nothing else.
+
+A `Place` names a completion: the root seed, the problem, which of the problem's members (tuples) it belongs to, the
+role, and its number there. Its random numbers are a hash of that name. So neither the batch size nor the order or the
+number of the problems, nor a stop in between, gives an attempt other random numbers, and no generator has a state that
+a checkpoint would have to hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Place = tuple[int | str, ...]
+"""Where a completion stands; places that differ have independent random numbers."""
+
+
+def uniform(places: Sequence[Place], count: int) -> Tensor:
+    """Numbers in [0, 1), (places, count) of float64; a greater count continues the rows of a smaller one."""
+    read = b"".join(hashlib.shake_128(repr(place).encode()).digest(8 * count) for place in places)
+    bits = np.frombuffer(read, dtype="<u8").reshape(len(places), count)
+    return torch.from_numpy((bits >> 11) * 2.0**-53)
+
+
+def seed_of(*place: int | str) -> int:
+    """A 32-bit seed for what wants a generator of its own."""
+    return int.from_bytes(hashlib.shake_128(repr(place).encode()).digest(4), "little")
