@@ -4,18 +4,23 @@
 
     snakemake --cores 4 --config profile=tiny seeds=3
 
-`cppo_lib.plan` knows the runs of a profile. Each run's inputs are its parameter file, the files of
-the runs before it and the library modules that its notebook imports; a change of the notebook's
-code cells counts through `params.code`. Paths are relative to runs/<profile>.
+(profile=params/007 where Snakemake would read a number). `make why` says what that would run;
+Snakemake's own dry run does not know. `cppo_lib.plan` knows the runs of a
+profile, and `cppo_lib.stamps` which of them are out of date, by content. A run's only output here is
+its stamp, which it writes last: Snakemake runs what has none and orders it. It deletes the outputs
+of jobs that it starts or that fail, and so it is told of no result. Paths are relative to
+runs/<profile>.
 """
 
+import functools
 import sys
+from pathlib import Path
 
+from cppo_lib import stamps
 from cppo_lib.plan import Plan
-from cppo_lib.sources import code_hash
 
 PLAN = Plan(
-    profile=config.get("profile", "tiny"),
+    profile=Path(str(config.get("profile", "tiny"))).name,
     seeds=int(config.get("seeds", 1)),
     model=str(config.get("model", "")),
     limit=int(config.get("limit", 0)),
@@ -33,9 +38,27 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+@functools.cache
+def take_away_old_stamps():
+    """Once, while jobs are looked for (only then is it known whether they will run)."""
+    if workflow.is_main_process and workflow.executor_plugin and not workflow.dryrun:
+        for name in stamps.pending(PLAN):
+            (PLAN.folder / PLAN.runs[name].stamp).unlink(missing_ok=True)
+
+
+def every_stamp(w):
+    take_away_old_stamps()
+    return [run.stamp for run in PLAN.runs.values()]
+
+
 def inputs(pattern):
-    """An input function: what the run called `pattern` (wildcards filled in) depends on."""
-    return lambda w: PLAN.inputs(pattern.format(**w))
+    """An input function: what the run called `pattern` (wildcards filled in) waits for, whatever its time stamps."""
+
+    def stamps_before(w):
+        take_away_old_stamps()
+        return [ancient(stamp) for stamp in PLAN.inputs(pattern.format(**w))]
+
+    return stamps_before
 
 
 def given(pattern):
@@ -60,20 +83,18 @@ def feeds_training(w):
 
 rule all:
     input:
-        PLAN.targets,
+        every_stamp,
 
 
 rule data_prep:
     input:
         inputs("01_data_prep.{benchmark}"),
     output:
-        "01_data_prep/{benchmark}/summary.json",
-        nb="nb/01_data_prep.{benchmark}.ipynb",
+        "stamps/01_data_prep.{benchmark}.json",
     log:
         "logs/01_data_prep.{benchmark}.log",
     params:
         given=given("01_data_prep.{benchmark}"),
-        code=code_hash("01_data_prep"),
     # It takes seconds, and the longest way to the tables goes through training problems.
     priority: 3
     shell:
@@ -84,13 +105,11 @@ rule planner_sft:
     input:
         inputs("02_planner_sft"),
     output:
-        "02_planner_sft/summary.json",
-        nb="nb/02_planner_sft.ipynb",
+        "stamps/02_planner_sft.json",
     log:
         "logs/02_planner_sft.log",
     params:
         given=given("02_planner_sft"),
-        code=code_hash("02_planner_sft"),
     priority: 2
     threads: cores_of_sft
     shell:
@@ -101,13 +120,11 @@ rule rl_training:
     input:
         inputs("03_rl_training.{arm}.s{seed}"),
     output:
-        "03_rl_training/{arm}.s{seed}/summary.json",
-        nb="nb/03_rl_training.{arm}.s{seed}.ipynb",
+        "stamps/03_rl_training.{arm}.s{seed}.json",
     log:
         "logs/03_rl_training.{arm}.s{seed}.log",
     params:
         given=given("03_rl_training.{arm}.s{seed}"),
-        code=code_hash("03_rl_training"),
     priority: urgency
     shell:
         RUN
@@ -117,13 +134,11 @@ rule evaluation:
     input:
         inputs("04_evaluation.{record}"),
     output:
-        "04_evaluation/{record}.parquet",
-        nb="nb/04_evaluation.{record}.ipynb",
+        "stamps/04_evaluation.{record}.json",
     log:
         "logs/04_evaluation.{record}.log",
     params:
         given=given("04_evaluation.{record}"),
-        code=code_hash("04_evaluation"),
     priority: feeds_training
     shell:
         RUN
@@ -133,14 +148,11 @@ rule paper_tables:
     input:
         inputs("05_paper_tables"),
     output:
-        "05_paper_tables/summary.json",
-        PLAN.table,
-        nb="nb/05_paper_tables.ipynb",
+        "stamps/05_paper_tables.json",
     log:
         "logs/05_paper_tables.log",
     params:
         given=given("05_paper_tables"),
-        code=code_hash("05_paper_tables"),
     shell:
         RUN
 
@@ -149,13 +161,11 @@ rule figures:
     input:
         inputs("06_figures"),
     output:
-        "06_figures/summary.json",
-        nb="nb/06_figures.ipynb",
+        "stamps/06_figures.json",
     log:
         "logs/06_figures.log",
     params:
         given=given("06_figures"),
-        code=code_hash("06_figures"),
     shell:
         RUN
 
@@ -164,12 +174,10 @@ rule strategy_diversity:
     input:
         inputs("07_strategy_diversity"),
     output:
-        "07_strategy_diversity/summary.json",
-        nb="nb/07_strategy_diversity.ipynb",
+        "stamps/07_strategy_diversity.json",
     log:
         "logs/07_strategy_diversity.log",
     params:
         given=given("07_strategy_diversity"),
-        code=code_hash("07_strategy_diversity"),
     shell:
         RUN

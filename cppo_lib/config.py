@@ -17,6 +17,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +45,13 @@ def notebook_of(path: Path) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a parameter file. Raises ParameterError naming file and line."""
+    return _parsed(path, yaml.SafeLoader)
+
+
+def _parsed(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader]) -> dict[str, Any]:
     where = store.show(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), loader)  # both make plain values only
     except FileNotFoundError as error:
         raise ParameterError(f"{where}: there is no such parameter file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -57,6 +62,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ParameterError(f"{where}: must be a list of `key: value` lines")
     return values
+
+
+def _as_written(model: type[Params], values: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, with what stands in the file for a key that takes text: YAML reads 2026_10, 007 or no as no text."""
+    schemas = model.model_json_schema()["properties"]
+
+    def text(key: str, value: Any) -> Any:
+        schema = schemas.get(str(key), {})
+        takes_text = any(kind.get("type") == "string" for kind in schema.get("anyOf", [schema]))
+        return written[key] if takes_text and isinstance(value, bool | int | float | date) else value
+
+    return {key: text(key, value) for key, value in values.items()}
 
 
 def load_params(path: Path | str, **overrides: Any) -> Params:
@@ -71,7 +88,8 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
     """
     path = Path(path)
     model = MODELS[notebook_of(path)]
-    params = validate(model, {**read_yaml(path), **overrides}, where=store.show(path))
+    values = _as_written(model, read_yaml(path), _parsed(path, yaml.BaseLoader))
+    params = validate(model, {**values, **overrides}, where=store.show(path))
     folder = path.resolve().parent
     if folder.parent == store.root() / "params" and params.profile != folder.name:
         raise ParameterError(
@@ -81,10 +99,14 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
     return params
 
 
-def given_values(items: Iterable[str]) -> dict[str, Any]:
-    """Values from `KEY=VALUE` words of a command line, read as YAML reads them; nothing after `=` is empty text."""
-    pairs = (item.partition("=") for item in items)
-    return {key: yaml.safe_load(value) if value else "" for key, _, value in pairs}
+def given_values(items: Iterable[str], path: Path | str) -> dict[str, Any]:
+    """Values from `KEY=VALUE` words of a command line, read as in the parameter file `path`; nothing is empty text.
+
+    Raises ParameterError when no notebook is called as the file is.
+    """
+    words = {key: value for key, _, value in (item.partition("=") for item in items)}
+    values = {key: yaml.safe_load(value) if value else "" for key, value in words.items()}
+    return _as_written(MODELS[notebook_of(Path(path))], values, words)
 
 
 def load_published(path: Path | None = None) -> Published:

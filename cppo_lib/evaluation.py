@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", dest="given", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
     try:
-        cfg = config.load_params(options.file, **config.given_values(options.given))
+        cfg = config.load_params(options.file, **config.given_values(options.given, options.file))
         if not isinstance(cfg, Evaluation):
             raise ParameterError(f"{paths.show(options.file)} is for notebooks/{cfg.notebook}.ipynb")
         records = evaluate(cfg)

@@ -15,6 +15,7 @@ from cppo_lib.errors import CPPOError, MissingArtefactError
 
 FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
 """Error numbers that mean a full disk, in words."""
+FIRST = "first-"  # and the LIMIT: folders of first looks
 
 
 def root(start: Path | None = None) -> Path:
@@ -34,6 +35,12 @@ def runs_root() -> Path:
     """The folder of every run: `$CPPO_RUNS` when set, else `<root>/runs`."""
     chosen = os.environ.get("CPPO_RUNS")
     return Path(chosen).expanduser().resolve() if chosen else root() / "runs"
+
+
+def first_look() -> int:
+    """The LIMIT that all runs of this folder were made with (`runs/first-LIMIT`); 0 where runs are whole."""
+    limit = runs_root().name.removeprefix(FIRST)
+    return int(limit) if runs_root().name.startswith(FIRST) and limit.isdecimal() else 0
 
 
 def stage_dir(profile: str, stage: str, run: str | None = None) -> Path:

@@ -1,10 +1,10 @@
 """The series as a plan: which notebook runs with which parameters, and what each run depends on.
 
 A profile is a folder of parameter files; every file is one run of one notebook, and the RL arms
-and their evaluations run once per seed. The Snakefile asks this module for the runs, their inputs
-and what they are given; Snakemake then decides what is out of date. A run depends on its parameter
-file, on the runs before it, on the code cells of its notebook, and on the library modules that
-notebook imports, directly or through others, so that a new colour in plots.py retrains nothing.
+and their evaluations run once per seed. The Snakefile asks this module for the runs, what they wait
+for and what they are given. A run depends on its parameters, on the runs before it, on the code
+cells of its notebook, and on the library modules that notebook imports, directly or through others,
+so that a new colour in plots.py retrains nothing; `cppo_lib.stamps` says which are out of date.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from cppo_lib import config, paths
+from cppo_lib import config, paths, stamps
 from cppo_lib.errors import ParameterError
 from cppo_lib.parameters import DataPrep, Evaluation, Params, PlannerSFT, Report, RLTraining
-from cppo_lib.sources import modules_of, notebook_path
+from cppo_lib.sources import notebook_path
 
 LOCAL_POLICIES = ("base", "sft")
 
@@ -32,7 +32,7 @@ class Run:
         name: names its executed notebook and its log, such as `03_rl_training.cppo.s0`.
         file: its parameter file; `params` are the checked values with `given` applied.
         given: values that replace those of the file (seed, seeds, a model in place of a hub id).
-        done: the files that appear when it has finished, relative to `runs/<profile>`.
+        done: the files that are there when it has finished, relative to `runs/<profile>`; last its executed notebook.
     """
 
     name: str
@@ -45,6 +45,16 @@ class Run:
     def notebook(self) -> str:
         """The notebook's name, such as `03_rl_training`."""
         return self.params.notebook
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Its results: what must still be as it was left for the run to be up to date."""
+        return self.done[:-1]
+
+    @property
+    def stamp(self) -> str:
+        """What says that it has run to its end, and from what (`cppo_lib.stamps`), relative to `runs/<profile>`."""
+        return f"{stamps.FOLDER}/{self.name}.json"
 
 
 @dataclass(frozen=True)
@@ -91,18 +101,19 @@ class Plan:
     @property
     def targets(self) -> list[str]:
         """Every file that exists when the whole plan has run."""
-        return [done for run in self.runs.values() for done in run.done]
+        return [file for run in self.runs.values() for file in (*run.done, run.stamp)]
 
     def of(self, notebook: str) -> list[Run]:
         """The runs of one notebook."""
         return [run for run in self.runs.values() if run.notebook == notebook]
 
     def inputs(self, name: str) -> list[str]:
-        """Files whose change makes the run out of date, relative to `folder`."""
-        run = self.runs[name]
-        upstream = [before.done[0] for before in self.before(run)]
-        sources = [run.file, *modules_of(run.notebook, run.params.benchmark)]
-        return upstream + [os.path.relpath(path, self.folder) for path in sources]
+        """The stamps of the runs that must have finished before this one, relative to `folder`."""
+        return [before.stamp for before in self.before(self.runs[name])]
+
+    def reads(self, run: Run) -> list[str]:
+        """The files of earlier runs whose change makes this one out of date, relative to `folder`."""
+        return [before.done[0] for before in self.before(run)]
 
     def arguments(self, name: str) -> str:
         """What follows `run-notebook` on the command line of a run, quoted for a shell."""
@@ -111,7 +122,8 @@ class Plan:
         words = [files[0], run.done[-1], "-f", files[1]]
         for key, value in run.given.items():
             words += ["-p", f"{key}={value}"]
-        return shlex.join(words)
+        words += ["--stamp", run.stamp, "--leaves", *run.leaves]
+        return shlex.join(words + (["--reads", *reads] if (reads := self.reads(run)) else []))
 
     @property
     def table(self) -> str:

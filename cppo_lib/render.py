@@ -81,7 +81,7 @@ def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict
         "name": name,
         "caption": caption,
         "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}"
-        + (f" LIMIT={results.limit}" if results.limit else ""),
+        + (f" LIMIT={limit}" if (limit := paths.first_look()) else ""),
         "policies": results.attempts.groupby("method")["policy"].first().map(paths.show_model).to_dict(),
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
         "parameters": origin["params"],

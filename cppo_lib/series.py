@@ -4,10 +4,11 @@
     python -m cppo_lib.series why --profile tiny
     python -m cppo_lib.series run-notebook notebooks/01_data_prep.ipynb out.ipynb -f params/...
 
-Snakemake decides and schedules (see the Snakefile); this module checks everything first, keeps two
-series out of one folder, turns Snakemake's output into one line per event, and ends with the main
-table. A series that was killed goes on when it is started again: finished runs stay, half-finished
-ones resume from their own checkpoints.
+`cppo_lib.stamps` says what is out of date and Snakemake schedules it (see the Snakefile); this module
+checks everything first, keeps two series out of one folder, turns Snakemake's output into one line
+per event, ends everything when it is told to stop, and ends with the main table. A series that was
+killed goes on when it is started again: finished runs stay, half-finished ones resume from their own
+checkpoints.
 """
 
 from __future__ import annotations
@@ -16,35 +17,26 @@ import argparse
 import contextlib
 import fcntl
 import os
-import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from cppo_lib import config, paths, runner, store
+import psutil
+
+from cppo_lib import config, paths, runner, stamps, store
 from cppo_lib.cores import usable_cores
 from cppo_lib.errors import CPPOError
 from cppo_lib.plan import Plan
-from cppo_lib.sources import notebook_path
 
 MIN_FREE_GIB = 1.0  # the tiny profile writes about half of this
 LOCK_PATIENCE_S = 10.0  # how long what is left of a killed series may take to end
-# A block of Snakemake's dry run: the rule's fields, indented, up to the next timestamp.
-_JOB = re.compile(r"^rule (?P<rule>\w+):\n(?P<fields>(?:    .*\n)+)", re.MULTILINE)
-_FIELD = re.compile(r"^    (?P<key>\w+): (?P<value>.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A run that is out of date, and why, in words."""
-
-    name: str
-    reason: str
+END_PATIENCE_S = 10.0  # how long a step that is told to stop may take for it
 
 
 # --- before anything runs ---------------------------------------------------------------------
@@ -61,7 +53,7 @@ def preflight(plan: Plan) -> None:
         KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel as error:
         raise CPPOError("there is no Jupyter kernel python3: run make setup") from error
-    for folder in {(plan.folder / done).resolve().parent for done in plan.targets}:
+    for folder in {(plan.folder / file).resolve().parent for file in plan.targets}:
         paths.writable_dir(folder)
     free = shutil.disk_usage(plan.folder).free / 2**30
     if free < MIN_FREE_GIB:
@@ -107,51 +99,15 @@ def only_series(plan: Plan) -> Iterator[TextIO]:
 
 def snakemake(plan: Plan, *options: str) -> list[str]:
     """The Snakemake command for this plan."""
-    chosen = [f"profile={plan.profile}", f"seeds={plan.seeds}"]
+    # As a folder: Snakemake takes quotes off, and reads the profiles 2026_10, 007 and 1e3 as numbers.
+    chosen = [f"profile=params/{plan.profile}", f"seeds={plan.seeds}"]
     chosen += [f"model={plan.model}"] if plan.model else []
     chosen += [f"limit={plan.limit}"] if plan.limit else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.root() / "Snakefile")]
-    # --nolock: the lock of `only_series` replaces Snakemake's, which a kill leaves behind.
-    always = ["--nolock", "--rerun-incomplete", "--scheduler", "greedy", "--config", *chosen]
+    # --nolock: the lock of `only_series` replaces Snakemake's, which a kill leaves behind. Of a killed job Snakemake
+    # remembers that its output is incomplete: a stamp is whole or not there, and what decides is in it.
+    always = ["--nolock", "--ignore-incomplete", "--drop-metadata", "--scheduler", "greedy", "--config", *chosen]
     return [*command, *options, *always]
-
-
-def pending(plan: Plan) -> list[Pending]:
-    """Runs that are out of date, in the order of the plan.
-
-    Raises CPPOError when a notebook is missing or Snakemake fails.
-    """
-    for run in plan.runs.values():
-        notebook_path(run.notebook)
-    done = subprocess.run(
-        snakemake(plan, "--dry-run", "--nocolor"),
-        capture_output=True,
-        text=True,
-        cwd=paths.root(),
-        env=os.environ | {"PYTHONHASHSEED": "0"},
-    )
-    report = done.stdout + done.stderr
-    if done.returncode:
-        raise CPPOError("Snakemake cannot plan the series:\n" + "\n".join(report.split("\n")[-15:]))
-    found = {}
-    for job in _JOB.finditer(report):
-        fields = dict(_FIELD.findall(job["fields"]))
-        for run in plan.runs.values():
-            if run.done[-1] in fields.get("output", "").split(", "):
-                found[run.name] = Pending(run.name, _in_words(fields.get("reason", ""), plan))
-    return [found[name] for name in plan.runs if name in found]
-
-
-def _in_words(reason: str, plan: Plan) -> str:
-    up = os.path.relpath(paths.root(), plan.folder) + os.sep
-    reason = reason.replace(up, "")
-    if "Params have changed" in reason:
-        reason = re.sub(
-            r"Params have changed since last execution:?.*?(?=; [A-Z]|$)",
-            "code cells of the notebook or values given to it have changed",
-            reason,
-        )
-    return reason
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -159,23 +115,23 @@ def _in_words(reason: str, plan: Plan) -> str:
 
 def why(plan: Plan) -> int:
     """Print each run that is out of date with the reason; 0."""
-    waiting = pending(plan)
-    for item in waiting:
-        print(f"{item.name}\n    {item.reason}")
+    waiting = stamps.pending(plan)
+    for name, reason in waiting.items():
+        print(f"{name}\n    {reason}")
     if not waiting:
         print(f"nothing to do: all {len(plan.runs)} steps of {plan.profile} are up to date")
     return 0
 
 
 def reproduce(plan: Plan, cores: int) -> int:
-    """Run what is out of date; 0 when everything is up to date at the end.
+    """Run what is out of date; 0 when everything is up to date at the end, 128 and its number after a signal.
 
     Raises CPPOError when a check fails before the first run.
     """
     started = time.monotonic()
     preflight(plan)
     with only_series(plan) as lock:
-        waiting = pending(plan)
+        waiting = stamps.pending(plan)
         if not waiting:
             print(f"nothing to do: all {len(plan.runs)} steps of {plan.profile} are up to date")
         else:
@@ -184,12 +140,16 @@ def reproduce(plan: Plan, cores: int) -> int:
                 f"core(s), logs in {paths.show(plan.folder / 'logs')}",
                 flush=True,
             )
-            if _run(plan, cores, len(waiting), lock) != 0:
+            status = _run(plan, cores, len(waiting), lock)
+            if not status and (left := stamps.pending(plan)):
+                print(f"out of date again: {', '.join(left)}", file=sys.stderr)
+                status = 1
+            if status:
                 print(
                     f"stopped after {store.clock(time.monotonic() - started)}; go on with {again(plan)}",
                     file=sys.stderr,
                 )
-                return 1
+                return status if status > 128 else 1
             print(f"{plan.profile}: done in {store.clock(time.monotonic() - started)}")
     conclude(plan)
     return 0
@@ -213,28 +173,42 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
     failures = 0
     with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=paths.root(), env=env,
-        pass_fds=[lock.fileno()],
+        pass_fds=[lock.fileno()], process_group=0,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                text = line.rstrip().removeprefix(runner.MARK)
                 if not line.startswith(runner.MARK):
                     errors.write(line)
                     continue
-                if text.startswith(" "):  # the second and later lines of a message
+                text = line.removeprefix(runner.MARK).rstrip()
+                if runner.continues(line):
                     print(text, flush=True)
                     continue
                 failures += ": failed: " in text
                 step = steps.setdefault(text.split(": ")[0], len(steps) + 1)
                 clock = store.clock(time.monotonic() - started)
                 print(f"[step {step} of {total}, {clock}] {text}", flush=True)
-        except KeyboardInterrupt:
-            process.wait()
-            return 130
+        except runner.Stopped as stopped:
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                print(f"{stopped.name}: ending the steps that run", file=sys.stderr, flush=True)
+            _end(process)
+            return stopped.status
     if process.returncode and not failures:
         print(f"Snakemake stopped and no step said why; see {paths.show(log)}", file=sys.stderr)
     return process.returncode
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End Snakemake, the steps and what they have started."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError):
+        # Snakemake, which then starts no more, and the steps, of which each ends its own kernel.
+        os.killpg(process.pid, signal.SIGTERM)
+    _, left = psutil.wait_procs([psutil.Process(process.pid), *family], END_PATIENCE_S)
+    for child in left:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def conclude(plan: Plan) -> None:
@@ -277,33 +251,55 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-f", dest="file", type=Path, required=True, help="parameter file")
     one.add_argument("-p", dest="given", action="append", default=[], metavar="KEY=VALUE")
     one.add_argument("--log", type=Path, help="default: OUT with .log")
+    one.add_argument("--stamp", type=Path, help="written when all went well: what the run was made from")
+    one.add_argument("--reads", nargs="*", default=[], help="for the stamp: files of earlier runs")
+    one.add_argument("--leaves", nargs="*", default=[], help="for the stamp: files that the run writes")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    name = ""
+    if options.command == "run-notebook":
+        return _run_notebook(options)
     try:
-        if options.command == "run-notebook":
-            name = options.out.name.removesuffix(".ipynb") + ": failed: "
-            given = config.given_values(options.given)
-            log = options.log or options.out.with_suffix(".log")
-            runner.run_notebook(options.notebook.resolve(), options.out, options.file, given, log)
-            return 0
         if options.seeds < 1 or options.cores < 1 or options.limit < 0:
             raise CPPOError("SEEDS and CORES must be whole numbers, at least 1, and LIMIT at least 0")
         if options.limit:
             # A first look has folders of its own, so that it can never replace what a whole run has made.
-            os.environ["CPPO_RUNS"] = str(paths.runs_root() / f"first-{options.limit}")
+            os.environ["CPPO_RUNS"] = str(paths.runs_root() / f"{paths.FIRST}{options.limit}")
         plan = Plan(options.profile, seeds=options.seeds, model=options.model, limit=options.limit)
-        return why(plan) if options.command == "why" else reproduce(plan, options.cores)
+        with runner.stoppable():
+            return why(plan) if options.command == "why" else reproduce(plan, options.cores)
     except CPPOError as error:
-        if name:
-            runner.say(f"{name}{error}")
-        else:
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
+    except runner.Stopped as stopped:
+        print(f"{stopped.name}: stopped before anything ran", file=sys.stderr)
+        return stopped.status
+
+
+def _run_notebook(options: argparse.Namespace) -> int:
+    name = options.out.name.removesuffix(".ipynb")
+    try:
+        with runner.stoppable(runner.end_children):
+            given = config.given_values(options.given, options.file)
+            before = stamps.begun(config.load_params(options.file, **given), Path(), options.reads)
+            log = options.log or options.out.with_suffix(".log")
+            runner.run_notebook(options.notebook.resolve(), options.out, options.file, given, log)
+            if options.stamp:
+                stamps.finished(options.stamp, before, Path(), options.leaves)
+        return 0
+    except CPPOError as error:
+        runner.say(f"{name}: failed: {error}")
+    except runner.Stopped as stopped:
+        with contextlib.suppress(OSError):  # whoever listened may be gone
+            runner.say(f"{name}: failed: stopped by {stopped.name}")
+        return stopped.status
+    except Exception as error:
+        traceback.print_exc()  # into snakemake.log
+        runner.say(f"{name}: failed: {type(error).__name__}: {error}")
+    return 1
 
 
 if __name__ == "__main__":

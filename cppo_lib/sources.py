@@ -28,6 +28,7 @@ PLUMBING = {
     "plan",
     "published",
     "sources",
+    "stamps",
     "store",
 }
 

@@ -40,29 +40,37 @@ folder = store.stage_dir(params.profile, "03_rl_training", f"{params.arm}.s{para
 folder = store.resumable_dir(folder, sources.fingerprint(params, [start]))
 metrics = folder / "metrics.jsonl"
 done = len(store.read_jsonl(metrics)) if metrics.exists() else 0
-for step in range(done, params.steps):
+finished = (folder / "summary.json").exists()
+if finished:
+    store.progress("finished before")
+for step in range(params.steps if finished else done, params.steps):
     store.append_jsonl(metrics, [{"step": step, "pid": os.getpid()}])
     store.progress(f"step {step + 1}/{params.steps} r_out 0.5")
     time.sleep(float(os.environ.get("STEP_S", "0")))
 if os.environ.get("BREAK") == "bug":
-    raise RuntimeError("the trainer fell over")
+    raise RuntimeError("the trainer fell over\\n\\nbadly")
 if os.environ.get("BREAK") == "memory":
     os.kill(os.getpid(), 9)
 if os.environ.get("BREAK") == "runner":
     os.kill(os.getppid(), 9)
-store.write_text(folder / "policy" / "config.json", f"{params.arm} {params.seed}")
-store.write_summary(folder, params, values={}, artefacts=[folder / "policy"])
+if not finished:
+    store.write_text(folder / "policy" / "config.json", f"{params.arm} {params.seed}")
+    store.write_summary(folder, params, values={}, artefacts=[folder / "policy"])
+if os.environ.get("BREAK") == "late":
+    os.kill(os.getpid(), 9)
 """
 EVAL = """source = store.policy_source(params.profile, params.policy, params.seed)
 name = f"{params.benchmark}.{params.split}.{params.method}.s{params.seed}.parquet"
 store.write_parquet(store.stage_dir(params.profile, "04_evaluation") / name,
     [{"method": params.method, "seed": params.seed, "passed": True}])
 """
-TABLES = """import pandas as pd
+TABLES = """import os
+import pandas as pd
 from cppo_lib import toy
 folder = store.runs_root() / params.profile / "04_evaluation"
 rows = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
 table = "\\n".join(f"| {row.method} | {row.seed} |" for row in rows.itertuples())
+assert os.environ.get("BREAK") != "tables"
 figures = store.figures_dir(params.profile, params.figures_dir)
 out = store.write_text(figures / "T1_main.md", table)
 """
@@ -152,7 +160,7 @@ class Suite:
         )  # fmt: skip
 
 
-def wait_for(condition: object, seconds: float = 60.0) -> None:
+def wait_for(condition: object, seconds: float = 240.0) -> None:
     """Wait until `condition()` is true; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]

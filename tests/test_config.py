@@ -60,8 +60,18 @@ def test_all_methods_are_evaluated_under_one_budget(profile):
 
 
 def test_values_on_a_command_line_are_read_as_in_a_file():
-    given = config.given_values(["figures_dir=", "steps=3", "limit=0", "policy=a=b", "tune_temperatures=[0.5, 1]"])
-    assert given == {"figures_dir": "", "steps": 3, "limit": 0, "policy": "a=b", "tune_temperatures": [0.5, 1]}
+    words = ["figures_dir=", "steps=3", "limit=0", "policy=a=b", "tune_temperatures=[0.5, 1]", "tune_on=null"]
+    assert config.given_values(words, "04_evaluation.yaml") == {
+        "figures_dir": "", "steps": 3, "limit": 0, "policy": "a=b", "tune_temperatures": [0.5, 1], "tune_on": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["2026_10", "007", "1e3", "1.0e+3", "0x10", "2026-10-01", "12:30", "no"])
+def test_names_that_yaml_reads_as_something_else_are_names(tmp_path, name):
+    assert config.given_values([f"policy={name}"], "03_rl_training.yaml") == {"policy": name}
+    path = tmp_path / "03_rl_training.yaml"
+    path.write_text((PARAMS / "tiny" / "03_rl_training.cppo.yaml").read_text() + f"policy: {name}  # the last counts\n")
+    assert config.load_params(path).policy == name
 
 
 def test_numbers_in_scientific_notation_are_numbers(tmp_path):

@@ -12,13 +12,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from suite import RL, Suite, wait_for
 
-from cppo_lib import series, sources, store
+from cppo_lib import runner, series, sources, store, trace
 from cppo_lib.cores import usable_cores
 from cppo_lib.errors import ParameterError
 from cppo_lib.plan import Plan
@@ -173,6 +175,48 @@ def test_dependencies_follow_imports_through_the_library():
     assert started == {"cppo_lib.verifier", "cppo_lib.verifier.zygote"}
 
 
+@pytest.mark.parametrize("name", ["2026_10", "007", "1e3"])
+def test_a_profile_may_have_a_name_that_yaml_reads_as_a_number(tmp_path, monkeypatch, name):
+    suite = Suite(tmp_path)
+    folder = suite.root / "params" / name
+    (suite.root / "params" / "mini").rename(folder)
+    for path in folder.iterdir():
+        path.write_text(path.read_text().replace("profile: mini", f"profile: {name}"))
+    monkeypatch.setattr(sources.paths, "root", lambda: suite.root)
+    monkeypatch.setattr(store, "root", lambda: suite.root)
+    monkeypatch.delenv("CPPO_RUNS", raising=False)
+    plan = Plan(name)
+    assert {run.params.profile for run in plan.runs.values()} == {name}
+    assert trace.sidecars(name) == {}
+    planned = suite.call_any(*series.snakemake(plan, "--dry-run", "--quiet", "rules"))
+    assert planned.returncode == 0, planned.stderr
+    assert [path.name for path in (suite.root / "runs").iterdir()] == [name]
+
+
+def test_sockets_have_short_paths_and_those_of_killed_runs_go(tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with runner._socket_folder() as folder:
+        assert len(folder) < 80
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        dead, alive, other = (Path(short) / f"cppo-{name}" for name in ("kernel-dead", "kernel-alive", "merged-x"))
+        for path in (dead, alive, other):
+            path.mkdir()
+            os.utime(path, (0, 0))
+        lock = runner._lock(alive)
+        with runner._socket_folder() as folder:
+            assert {path.name for path in Path(short).iterdir()} == {alive.name, other.name, Path(folder).name}
+        os.close(lock)
+
+
+def test_every_line_of_a_message_but_the_first_continues_it(capsys):
+    runner.say("run: failed: first\n\nthird\n    fourth")
+    lines = capsys.readouterr().out.splitlines(keepends=True)
+    assert [runner.continues(line) for line in lines] == [False, True, True, True]
+
+
 # --- runs -------------------------------------------------------------------------------------
 
 
@@ -209,6 +253,49 @@ def test_touching_a_file_changes_nothing(suite):
     assert out_of_date(suite) == {}
 
 
+def replaced(path, text):
+    """Give a file other content and an older time stamp, as rsync, tar and `cp -p` do; a call takes that back."""
+    before, state = path.read_text(), path.stat()
+    path.write_text(text)
+    os.utime(path, (state.st_atime - 9e6, state.st_mtime - 9e6))
+    return lambda: (path.write_text(before), os.utime(path, (state.st_atime, state.st_mtime)))
+
+
+def test_content_decides_whatever_the_time_stamps_say(suite):
+    direct = suite.root / "params" / "mini" / "04_evaluation.direct.yaml"
+    figures = suite.root / "notebooks" / "06_figures.ipynb"
+    summary = suite.runs / "02_planner_sft" / "summary.json"
+    restore = [
+        replaced(suite.root / "cppo_lib" / "toy.py", "COLOUR = 'blue'\n"),
+        replaced(direct, direct.read_text().replace("temperature: 1.0", "temperature: 0.5")),
+        replaced(figures, figures.read_text().replace("params.notebook", "(params.notebook)")),
+        replaced(summary, summary.read_text() + "\n"),
+    ]
+    reasons = out_of_date(suite)
+    for call in restore:
+        call()
+    assert reasons["05_paper_tables"].startswith("changed: cppo_lib/toy.py; comes after 03_rl_training")
+    assert reasons["04_evaluation.crossroads.test.direct.s0"] == (
+        "changed: temperature (was 1.0, is 0.5), 02_planner_sft/summary.json; comes after 02_planner_sft"
+    )
+    assert reasons["06_figures"].startswith("changed: code cells of notebooks/06_figures.ipynb")
+    assert reasons["02_planner_sft"] == "not as this step left it: 02_planner_sft/summary.json"
+    assert "01_data_prep.crossroads" not in reasons
+    file = direct.read_text()
+    direct.write_text(f"# A remark changes no value.\n{file}")
+    assert out_of_date(suite) == {}
+    direct.write_text(file)
+
+
+def test_why_writes_nothing(suite):
+    def files():
+        return {path: path.lstat().st_mtime_ns for path in suite.root.rglob("*") if "__pycache__" not in path.parts}
+
+    before = files()
+    assert out_of_date(suite) == {}
+    assert files() == before
+
+
 def test_editing_a_module_reruns_only_what_imports_it(suite):
     module = suite.root / "cppo_lib" / "toy.py"
     before = module.read_text()
@@ -216,7 +303,7 @@ def test_editing_a_module_reruns_only_what_imports_it(suite):
     reasons = out_of_date(suite)
     module.write_text(before)
     assert set(reasons) == {"05_paper_tables"}
-    assert reasons["05_paper_tables"] == "Updated input files: cppo_lib/toy.py"
+    assert reasons["05_paper_tables"] == "changed: cppo_lib/toy.py"
 
 
 def test_editing_prose_reruns_nothing_and_editing_code_does(suite):
@@ -231,7 +318,7 @@ def test_editing_prose_reruns_nothing_and_editing_code_does(suite):
     reasons = out_of_date(suite)
     path.write_text(before)
     assert set(reasons) == {"06_figures"}
-    assert reasons["06_figures"].startswith("code cells of the notebook or values given to it")
+    assert reasons["06_figures"] == "changed: code cells of notebooks/06_figures.ipynb"
 
 
 def test_editing_one_parameter_file_reruns_only_what_depends_on_it(suite):
@@ -243,7 +330,8 @@ def test_editing_one_parameter_file_reruns_only_what_depends_on_it(suite):
         "05_paper_tables",
         "06_figures",
     ]
-    assert reasons[CPPO] == "Updated input files: params/mini/03_rl_training.cppo.yaml"
+    assert reasons[CPPO] == "changed: steps (was 3, is 5)"
+    assert reasons["04_evaluation.crossroads.test.cppo.s0"] == f"comes after {CPPO}"
     done = suite.run("reproduce")
     assert done.returncode == 0
     assert "mini: 4 of 7 steps to run" in done.stdout
@@ -275,7 +363,51 @@ def test_killed_series_goes_on_where_it_was(suite):
     assert out_of_date(suite) == {}
 
 
+def test_finished_work_is_not_done_again(suite):
+    """Neither when Snakemake is killed alone, nor when a kernel ends late, nor when a later step fails."""
+    suite.edit("03_rl_training.cppo", steps=6)
+    folder = suite.runs / "03_rl_training" / "cppo.s0"
+    series = suite.start("reproduce", STEP_S="1")
+    wait_for(lambda: (folder / "metrics.jsonl").exists() and len(store.read_jsonl(folder / "metrics.jsonl")) < 6)
+    psutil.Process(series.pid).children()[0].kill()
+    out, _ = series.communicate(timeout=240)
+    assert series.returncode == 1
+    assert "no step said why; see runs/mini/logs/snakemake.log" in out
+    assert list(out_of_date(suite))[0] == "04_evaluation.crossroads.test.cppo.s0"
+
+    suite.edit("03_rl_training.cppo", steps=4)
+    late = suite.run("reproduce", BREAK="late")
+    assert f"{CPPO}: failed: the kernel was killed" in late.stdout
+    summary, table = (folder / "summary.json").read_bytes(), (suite.runs / "figures" / "T1_main.md").read_bytes()
+    again = suite.run("reproduce", BREAK="tables")
+    assert f"{CPPO}: finished before" in again.stdout and f"{CPPO}: step" not in again.stdout
+    assert "05_paper_tables: failed: cell 3 stopped with AssertionError" in again.stdout
+    assert (folder / "summary.json").read_bytes() == summary
+    assert (suite.runs / "figures" / "T1_main.md").read_bytes() == table
+    assert out_of_date(suite) == {"05_paper_tables": "it has not run to its end"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_says_so_and_ends_all(suite, number):
+    suite.edit("03_rl_training.cppo", steps=60 + number)
+    metrics = suite.runs / "03_rl_training" / "cppo.s0" / "metrics.jsonl"
+    with tempfile.TemporaryDirectory() as sockets:
+        metrics.unlink()
+        series = suite.start("reproduce", STEP_S="3", TMPDIR=sockets)
+        wait_for(metrics.exists)
+        family = psutil.Process(series.pid).children(recursive=True)
+        assert any(Path(sockets).iterdir())
+        series.send_signal(number)
+        out, _ = series.communicate(timeout=240)
+        assert not any(Path(sockets).iterdir())
+    assert series.returncode == 128 + number
+    assert f"{number.name}: ending the steps that run\nstopped after" in out
+    assert not [process for process in family if runner.alive(process.pid)]
+
+
 def test_two_seeds_add_runs_and_rerun_the_reports(suite):
+    suite.edit("03_rl_training.cppo", steps=2)
+    assert suite.run("reproduce").returncode == 0
     done = suite.run("reproduce", "--seeds", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mini: 4 of 9 steps to run" in done.stdout
@@ -283,14 +415,17 @@ def test_two_seeds_add_runs_and_rerun_the_reports(suite):
 
 
 def test_failing_notebook_is_kept_and_the_way_on_is_named(suite):
-    suite.edit("03_rl_training.cppo", steps=2)
+    suite.edit("03_rl_training.cppo", steps=3)
     done = suite.run("reproduce", BREAK="bug")
     assert done.returncode == 1
+    steps = [line for line in done.stdout.splitlines() if line.startswith("[step")]
+    assert all(re.match(r"\[step \d of \d, [\d:]+\] 0\d_", line) for line in steps)
+    assert "the trainer fell over\n\n    badly\n" in done.stdout
     assert f"{CPPO}: failed: cell 3 stopped with RuntimeError: the trainer fell over" in done.stdout
     assert f"nb/{CPPO}.failed.ipynb" in done.stdout
     assert "go on with make reproduce PROFILE=mini" in done.stderr
     assert (suite.runs / "nb" / f"{CPPO}.failed.ipynb").is_file()
-    assert not (suite.runs / "nb" / f"{CPPO}.ipynb").exists()
+    assert CPPO in out_of_date(suite)
     assert not (suite.runs / "03_rl_training" / "cppo.s0" / "summary.json").exists()
 
     killed = suite.run("reproduce", BREAK="memory")
@@ -307,12 +442,19 @@ def test_kernels_take_no_tcp_ports_and_one_that_does_not_start_is_named(suite):
     suite.write_notebook("03_rl_training", ask)
     command = ["run-notebook", "notebooks/03_rl_training.ipynb", "port.ipynb"]
     command += ["-f", "params/mini/03_rl_training.cppo.yaml"]
-    done = suite.call(*command)
+    deep = suite.root / ("x" * 90)  # a socket's path has at most 107 bytes
+    deep.mkdir()
+    done = suite.call_any("env", f"TMPDIR={deep}", sys.executable, "-m", "cppo_lib.series", *command)
     assert '"transport": "ipc"' in (suite.root / "port.log").read_text(), done.stdout
     (suite.root / "ipykernel_launcher.py").write_text("raise SystemExit('no kernel today')")
     (suite.root / "port.ipynb").unlink()
     broken = suite.call(*command)
+    (suite.root / "ipykernel_launcher.py").write_text("import time\ntime.sleep(60)")
+    hurried = "import sys\nfrom cppo_lib import runner, series\nrunner.START_S = 1\nseries.main(sys.argv[1:])"
+    slow = suite.call_any(sys.executable, "-c", hurried, *command)
     (suite.root / "ipykernel_launcher.py").unlink()
+    assert runner.START_S >= 600
+    assert "port: failed: the kernel did not start: Kernel didn't respond in 1 seconds" in slow.stdout
     suite.write_notebook("03_rl_training", RL)
     assert broken.returncode == 1
     assert "port: failed: the kernel did not start: Kernel died before replying to kernel_info" in broken.stdout

@@ -70,12 +70,17 @@ def test_only_the_seeds_asked_for_are_read(two_seeds: Results) -> None:
     assert "seed 0" in one.setting()
 
 
-def test_results_of_a_first_look_are_marked_as_partial(runs: Path, two_seeds: Results) -> None:
+def test_results_of_a_first_look_are_marked_as_partial(
+    runs: Path, two_seeds: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "PARTIAL" not in two_seeds.setting()
     write_runs(runs, problems=4)
     write_records(runs, simulate("cppo", problems=4), policy="arm:cppo", limit=4)
     results = load_results(params())
     assert results.setting().startswith("PARTIAL, the first 4 problems only: crossroads")
+    # The parameter files of `smoke` hold a limit too, and its runs are whole.
+    assert render.sidecar("T1", "caption", results)["command"].endswith(f" SEEDS={results.params.seeds}")
+    monkeypatch.setenv("CPPO_RUNS", str(runs / "first-4"))
     assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
 
 
