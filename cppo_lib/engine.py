@@ -27,6 +27,7 @@ from cppo_lib.decoding import Draw, by_length, sample
 from cppo_lib.draws import Place, uniform
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import group_heads
+from cppo_lib.model import out_of_memory
 from cppo_lib.rollout import Completion
 
 REPORT_S = 30.0  # seconds between progress lines
@@ -137,8 +138,7 @@ def memory_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch has a class of its own for a GPU only; a CPU's allocator raises a plain RuntimeError.
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+        if out_of_memory(error):
             raise ModelError(f"out of memory while {doing}") from error
         raise
 

@@ -12,14 +12,14 @@ single tokens: a plan is about ten tokens and a program fewer, which is what mak
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -87,7 +87,7 @@ def build_model(
 
 
 def load_policy(
-    name: str | Path, *, dtype: str = "auto", trainable: bool = False
+    name: str | Path, *, dtype: str = "auto", trainable: bool = False, device_map: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a local folder or a hub id.
 
@@ -95,11 +95,13 @@ def load_policy(
         name: a model, or a folder with a LoRA adapter: the model it names is loaded too.
         dtype: of the weights; `auto` is what the files hold.
         trainable: keep an adapter apart, to train it further; otherwise it is merged into the weights.
+        device_map: of transformers; `meta` reads no weights and checks their names and sizes.
 
     Raises:
-        ModelError: the folder lacks weights or tokenizer files, or the hub id cannot be reached.
+        ModelError: the folder lacks weights or tokenizer files, its weights are not those of its config or base model,
+            or the hub id cannot be reached.
     """
-    model, tokenizer = _load(name, AutoModelForCausalLM, trainable=trainable, dtype=dtype)
+    model, tokenizer = _load(name, AutoModelForCausalLM, trainable=trainable, dtype=dtype, device_map=device_map)
     model.get_output_embeddings().register_forward_pre_hook(_contiguous)
     return model, tokenizer
 
@@ -142,19 +144,21 @@ def load_classifier(
 def _load(
     name: str | Path, loader: Any, *, trainable: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    folder = Path(name)
+    folder = Path(name).expanduser()
     adapter = (folder / ADAPTER).is_file()
     if folder.is_dir():
         _check_folder(folder, "adapter_model" if adapter else "*")
     elif folder.is_absolute() or str(name).startswith("."):
         raise ModelError(f"model folder {folder} does not exist")
-    base = json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"] if adapter else name
-    what = f"the base model {base!r} of adapter" if adapter else "model"
-    with loading(f"{what} {str(name)!r}"):
+    with loading(f"adapter {str(name)!r}"):
+        base = _base_of(folder) if adapter else os.path.expanduser(name)
+    what = f"the base model {base!r} of adapter {str(name)!r}" if adapter else f"model {str(name)!r}"
+    with loading(what):
         tokenizer = load_tokenizer(name)
-        model = loader.from_pretrained(base, **options)
+        model, found = loader.from_pretrained(base, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    _refuse_misfits(what, _misfits(model, found), "the config.json beside them")
     if adapter:
-        model = _attach(model, folder, trainable)
+        model = _attach(model, folder, trainable, base)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
@@ -162,21 +166,84 @@ def _load(
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Raise ModelError, in one line, where transformers cannot load `what` from its folder or hub id."""
+    """Raise ModelError, in one line, where transformers cannot load `what` from its folder or hub id.
+
+    What its parts raise over faulty files is of any class, down to plain Exception; too little memory stays as it is.
+    """
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"cannot load {what} ({reason}): name a local folder or a reachable hub id") from error
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        cure = "name a local folder or a reachable hub id"
+        if isinstance(error, ImportError):  # as of a quantised model, whose package is not installed
+            cure = "install what is missing, or name a model that needs none of it, such as one that is not quantised"
+        raise ModelError(f"cannot load {what} ({reason}): {cure}") from error
 
 
-def _attach(model: Any, folder: Path, trainable: bool) -> Any:
-    from peft import PeftModel  # takes seconds to import, and only adapters need it
+def out_of_memory(error: Exception) -> bool:
+    """Is this torch's error about too little memory? It has a class of its own for a GPU only."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
-    adapted: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+
+def _base_of(folder: Path) -> str:
+    """The model that an adapter belongs to, as its config names it."""
+    named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not named:
+        raise ModelError(
+            f"{folder / ADAPTER} names no base model: set its base_model_name_or_path to a folder or hub id"
+        )
+    return os.path.expanduser(named)
+
+
+def _attach(model: Any, folder: Path, trainable: bool, base: str) -> Any:
+    # These take seconds to import, and only adapters need them.
+    from peft import PeftModel, get_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    what = f"adapter {str(folder)!r}"
+    with loading(f"{what} onto its base model {base!r}"):
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        found = set(load_peft_weights(str(folder), device="cpu"))
+    # PEFT leaves out what it has no place for, and warns of what it has not found.
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    misfits = {"missing": wanted - found, "unexpected": found - wanted - set(adapted.state_dict())}
+    _refuse_misfits(what, misfits, f"its base model {base!r}")
     return adapted if trainable else adapted.merge_and_unload()
+
+
+def _misfits(model: PreTrainedModel, found: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
+    """What transformers reports of a load and takes random numbers for: tensors that are missing or of other sizes.
+
+    It lists neither output weights that are tied to the embedding nor what a class is known to leave out, such as an
+    image tower. Where a classifier is made of a language model, one output layer comes in place of the other.
+    """
+    missing, unexpected = set(found["missing_keys"]), set(found["unexpected_keys"])
+    if type(model).__name__ not in (model.config.architectures or ()) and "Classification" in type(model).__name__:
+        body = f"{model.base_model_prefix}."
+        missing, unexpected = ({key for key in keys if key.startswith(body)} for keys in (missing, unexpected))
+    sizes = {
+        f"{key} ({'x'.join(map(str, one))} for {'x'.join(map(str, other))})"
+        for key, one, other in found["mismatched_keys"]
+    }
+    return {"missing": missing, "unexpected": unexpected, "of another size": sizes}
+
+
+def _refuse_misfits(what: str, misfits: Mapping[str, set[str]], place: str) -> None:
+    """Raise ModelError naming up to three tensors of each kind, if there are any."""
+    told = [
+        f"{len(names)} {kind}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''}"
+        for kind, names in misfits.items()
+        if names
+    ]
+    if told:
+        raise ModelError(
+            f"the weights of {what} do not fit {place} ({'; '.join(told)}): they are damaged or another model's; "
+            "get the files again or name another model"
+        )
 
 
 def _check_folder(folder: Path, weights: str) -> None:
@@ -263,6 +330,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or hub id, padding on the left."""
     # AutoTokenizer gives every Qwen2-architecture model Qwen2's own pre-tokenizer, whatever was saved beside it;
     # a tokenizer that was saved as a plain `tokenizers` file is loaded as just that.
+    name = os.path.expanduser(name)
     plain = get_tokenizer_config(name).get("tokenizer_class") in (
         "TokenizersBackend",
         "PreTrainedTokenizerFast",

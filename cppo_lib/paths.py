@@ -99,8 +99,9 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
         folder = run / "policy"
     else:
         # A relative folder is one below the repository: kernels run in notebooks/, users in the root.
-        local = root() / policy
-        return str(local) if local.is_dir() else policy
+        named = os.path.expanduser(policy)
+        local = root() / named
+        return str(local) if local.is_dir() else named
     require(run / "summary.json", notebook=notebook)
     return str(require(folder, notebook=notebook))
 
@@ -117,7 +118,7 @@ def meta_path(artefact: Path) -> Path:
 
 def figures_path(profile: str, chosen: str) -> Path:
     """What the parameter `figures_dir` means: from the root, or empty for the profile's own."""
-    return root() / chosen if chosen else runs_root() / profile / "figures"
+    return root() / Path(chosen).expanduser() if chosen else runs_root() / profile / "figures"
 
 
 def figures_dir(profile: str, chosen: str) -> Path:
@@ -135,6 +136,7 @@ def show(path: Path) -> str:
 
 def show_model(name: str) -> str:
     """A model as a reader elsewhere should see it: a hub id, or what a folder outside the repository is called."""
+    name = os.path.expanduser(name)
     if not Path(name).is_absolute():
         return name
     shown = show(Path(name))

@@ -225,8 +225,12 @@ def memory_advice() -> str:
 
 @contextmanager
 def plain_policy(policy: str) -> Iterator[str]:
-    """The policy as vLLM can load it: itself, or a temporary folder with its adapter merged."""
+    """The policy as vLLM can load it: itself, or a temporary folder with its adapter merged.
+
+    Raises ModelError as `load_policy` does: vLLM would take random weights where some are missing.
+    """
     if not Path(policy, ADAPTER).is_file():
+        load_policy(policy, device_map="meta")  # only names and sizes are looked at
         yield policy
         return
     with TemporaryDirectory(prefix="cppo-merged-") as folder:
