@@ -32,7 +32,7 @@ from tabulate import tabulate  # type: ignore[import-untyped]
 from cppo_lib.benchmarks import humaneval
 from cppo_lib.engine import HFEngine, end_ids
 from cppo_lib.engines import open_engine
-from cppo_lib.model import load_policy, sampling_dtype
+from cppo_lib.model import load_policy, sampling_dtype, weights_type
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.vllm_engine import VLLMEngine
 
@@ -224,6 +224,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     size = Size(1, 2, 8, 4, 2, 8) if chosen.quick else Size(chosen.rounds, chosen.problems, chosen.tokens)
     where = facts() | {"threads": str(torch.get_num_threads()), "gpu": str(torch.cuda.is_available())}
+    where["weights"] = weights_type(chosen.model, sampling_dtype())
     print_facts(where)
     record: dict[str, Any] = {"machine": where, "size": asdict(size)}
     for what, top_p in ("speed", 1.0), ("top_p", NUCLEUS):

@@ -33,6 +33,7 @@ from pathlib import Path
 import pandas as pd
 
 from cppo_lib import config, data_prep, judging, paths, sources, stats, store
+from cppo_lib import model as models
 from cppo_lib.engines import Engine, open_engine
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.parameters import Evaluation
@@ -62,19 +63,20 @@ def evaluate(cfg: Evaluation) -> Path:
     policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     inputs += [Path(policy)] if Path(policy).is_dir() else []
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
-    fingerprint = sources.fingerprint(_drawn(cfg), inputs)
+    commits, computed = models.commits(policy), models.weights_type(policy, models.sampling_dtype())
+    fingerprint = sources.fingerprint(_drawn(cfg), inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if wrong := store.damage(final, thorough=True):
         store.progress(f"{wrong}: evaluating again")
     elif final.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
-    parts = _open_parts(folder, fingerprint)
+    parts = _open_parts(folder, f"{fingerprint} {computed}")  # another machine's type would draw other programs
     _run_chunks(cfg, policy, problems, parts)
     records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     order = {problem.id: place for place, problem in enumerate(problems)}
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
-    store.write_meta(final, cfg, inputs, fingerprint=fingerprint)
+    store.write_meta(final, cfg, inputs, commits=commits, weights=computed, fingerprint=fingerprint)
     shutil.rmtree(parts)
     return final
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from cppo_lib import config, paths, store
+from cppo_lib import model as models
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.gate_llm import LLMGate
 from cppo_lib.gate_quality import decisions, held_out_examples
@@ -43,12 +44,15 @@ def ask_model(cfg: PlannerSFT, gate_model: str, limit: int) -> Path:
         raise ParameterError(f"profile {cfg.profile} has no held-out tuples: distil more tuples, of several problems")
     kept = list(dict.fromkeys(example.candidate.problem.id for example in found))[: limit or None]
     found = [example for example in found if example.candidate.problem.id in kept]
-    scorer = LLMGate(store.policy_source(cfg.profile, gate_model, cfg.seed))
+    source = store.policy_source(cfg.profile, gate_model, cfg.seed)
+    scorer = LLMGate(source)
     scorer.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     name = Path(gate_model).name
     path = summary.with_name(f"gate_decisions.{name}.parquet")
     store.write_parquet(path, frame_of(decisions(found, f"llm ({name})", scorer)))
-    store.write_meta(path, cfg, inputs=[*inputs, summary])
+    computed = models.weights_type(source, models.sampling_dtype())
+    known = {"gate_model": gate_model, "commits": models.commits(source), "weights": computed}
+    store.write_meta(path, cfg, [*inputs, summary], **known)
     return path
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from cppo_lib import model as models
 from cppo_lib import paths, store
 from cppo_lib.errors import MissingArtefactError
 from cppo_lib.gate_classifier import TrainedGate
 from cppo_lib.gate_llm import LLMGate
 from cppo_lib.parameters import RLTraining
+
+
+def commits(cfg: RLTraining) -> dict[str, str]:
+    """The commits of the hub models of `gate: llm`. Raises as `open_scorer`."""
+    if cfg.gate_model is None:
+        return {}
+    return models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
 
 
 def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:

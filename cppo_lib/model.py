@@ -1,8 +1,9 @@
 """Policies: build the tiny one, load any, give it an adapter, save safely.
 
-A policy is a folder or hub id of a causal language model, or a folder with a LoRA adapter (PEFT's format), which names
-the model it belongs to. Models that present themselves as vision-language ones (Qwen3.5) are loaded as the language
-model they contain: their text weights and tokenizer, no image tower and no processor.
+A policy is a folder or hub id of a causal language model or of a LoRA adapter (PEFT's format), which names the model it
+belongs to. Hub ids stand for a commit that is kept (`cppo_lib.hub_models`). Models that present themselves as
+vision-language ones (Qwen3.5) are loaded as the language model they contain: their text weights and tokenizer, no image
+tower and no processor.
 
 The tiny policy is a Qwen2-architecture causal language model of about 0.3M parameters with a byte-level BPE
 tokenizer. The tokenizer splits text at line breaks only, so that frequent phrases and whole program lines become
@@ -12,7 +13,6 @@ single tokens: a plan is about ten tokens and a program fewer, which is what mak
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -34,7 +35,7 @@ from transformers import (
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from cppo_lib import store
+from cppo_lib import hub_models, store
 from cppo_lib.errors import ModelError
 
 EOS, PAD = "<|end|>", "<|pad|>"
@@ -144,19 +145,21 @@ def load_classifier(
 def _load(
     name: str | Path, loader: Any, *, trainable: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    folder = Path(name).expanduser()
+    folder = hub_models.folder_of(name)
     adapter = (folder / ADAPTER).is_file()
-    if folder.is_dir():
-        _check_folder(folder, "adapter_model" if adapter else "*")
-    elif folder.is_absolute() or str(name).startswith("."):
-        raise ModelError(f"model folder {folder} does not exist")
-    with loading(f"adapter {str(name)!r}"):
-        base = _base_of(folder) if adapter else os.path.expanduser(name)
+    _check_folder(folder, "adapter_model" if adapter else "*")
+    base = _base_of(folder) if adapter else str(name)
     what = f"the base model {base!r} of adapter {str(name)!r}" if adapter else f"model {str(name)!r}"
+    try:
+        weights, hub = hub_models.folder_of(base), hub_models.find(base)
+    except ModelError as error:
+        raise ModelError(f"cannot load {what}: {error}") from error
     with loading(what):
-        tokenizer = load_tokenizer(name)
-        model, found = loader.from_pretrained(base, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        tokenizer = load_tokenizer(folder)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, found = loader.from_pretrained(weights, **options)
     _refuse_misfits(what, _misfits(model, found), "the config.json beside them")
+    model.hub_model = hub  # what an adapter of it will name as its base
     if adapter:
         model = _attach(model, folder, trainable, base)
     if tokenizer.pad_token_id is None:
@@ -190,13 +193,28 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _base_of(folder: Path) -> str:
-    """The model that an adapter belongs to, as its config names it."""
-    named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    """The model that an adapter belongs to, as its config names it: a folder, or a hub id with its revision."""
+    with loading(f"adapter {str(folder)!r}"):
+        config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    named, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not named:
         raise ModelError(
             f"{folder / ADAPTER} names no base model: set its base_model_name_or_path to a folder or hub id"
         )
-    return os.path.expanduser(named)
+    return named if not revision or Path(named).expanduser().is_dir() else f"{named}@{revision}"
+
+
+def commits(name: str | Path) -> dict[str, str]:
+    """The commits of the hub models that a policy is made of, by name: its own and, of an adapter, its base model's.
+
+    Empty where all is in folders. Raises ModelError as `hub_models.find`.
+    """
+    hub = hub_models.find(name)
+    found = {} if hub is None else {hub.name: hub.commit}
+    if hub is None or ADAPTER in hub.files:
+        folder = hub_models.folder_of(name)
+        found |= commits(_base_of(folder)) if (folder / ADAPTER).is_file() else {}
+    return found
 
 
 def _attach(model: Any, folder: Path, trainable: bool, base: str) -> Any:
@@ -276,12 +294,27 @@ def with_adapter(model: Any, *, rank: int, seed: int, task: str = "CAUSAL_LM") -
 
     torch.manual_seed(seed)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
-    return get_peft_model(model, lora)
+    adapted: Any = get_peft_model(model, lora)
+    if hub := getattr(model, "hub_model", None):
+        lora.base_model_name_or_path, lora.revision = hub.repo, hub.commit  # not where the cache of this machine is
+    return adapted
+
+
+def computes_bfloat16(gpu: bool, flags: Mapping[str, Any]) -> bool:
+    """Whether a machine computes bfloat16 in units of its own: on a GPU, or by a CPU's tiles or dot products.
+
+    Args:
+        gpu: is there one?
+        flags: of the CPU by torch's names. `amx_bf16` (tiles) are Intel's servers since 2023, `avx512_bf16` (dot
+            products of 32 numbers) AMD's Zen 4 and later and some of Intel's. A CPU that has AVX-512 without either
+            widens each number before it multiplies, which takes longer than float32.
+    """
+    return gpu or bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
 
 def has_bfloat16_units() -> bool:
-    """Whether this machine computes bfloat16 in units of its own: on a GPU, or in the tiles (AMX) of a CPU."""
-    return torch.cuda.is_available() or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    """`computes_bfloat16` of this machine: the same in every process, since nothing is measured."""
+    return computes_bfloat16(torch.cuda.is_available(), torch.cpu.get_capabilities())
 
 
 def sampling_dtype() -> str:
@@ -292,6 +325,22 @@ def sampling_dtype() -> str:
 def training_dtype(lora_rank: int) -> str:
     """Weights that are trained are float32; those an adapter leaves alone may stay as `sampling_dtype` has them."""
     return sampling_dtype() if lora_rank else "float32"
+
+
+def weights_type(name: str | Path, dtype: str) -> str:
+    """The type that `load_policy` gives the weights for `dtype`, such as `bfloat16`, without loading them.
+
+    Raises ModelError as `load_policy`; an adapter's base model counts.
+    """
+    if dtype != "auto":
+        return dtype
+    folder = hub_models.folder_of(name)
+    if (folder / ADAPTER).is_file():
+        return weights_type(_base_of(folder), dtype)
+    with loading(f"model {str(name)!r}"):
+        config = AutoConfig.from_pretrained(folder)
+    found = config.dtype or config.get_text_config().dtype
+    return str(found).removeprefix("torch.") if found else "auto"
 
 
 def device_settings(model: PreTrainedModel) -> dict[str, Any]:
@@ -330,7 +379,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or hub id, padding on the left."""
     # AutoTokenizer gives every Qwen2-architecture model Qwen2's own pre-tokenizer, whatever was saved beside it;
     # a tokenizer that was saved as a plain `tokenizers` file is loaded as just that.
-    name = os.path.expanduser(name)
+    name = hub_models.folder_of(name)
     plain = get_tokenizer_config(name).get("tokenizer_class") in (
         "TokenizersBackend",
         "PreTrainedTokenizerFast",

@@ -43,9 +43,9 @@ END_PATIENCE_S = 10.0  # how long a step that is told to stop may take for it
 
 
 def preflight(plan: Plan) -> None:
-    """Check what every run needs. Raises CPPOError naming the fix.
+    """Check what every run needs, and say which hub models have moved on. Raises CPPOError naming the fix.
 
-    Parameters were checked when the plan was made; here come the kernel, folders and disk.
+    Parameters were checked when the plan was made; here come the kernel, folders, disk and the names of models.
     """
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -61,6 +61,11 @@ def preflight(plan: Plan) -> None:
             f"{free:.1f} GiB are free at {paths.show(plan.folder)} and {MIN_FREE_GIB} are needed: "
             f"make room or set CPPO_RUNS to another disk"
         )
+    for name in dict.fromkeys(name for run in plan.runs.values() for name in stamps.models(run.params)):
+        from cppo_lib import hub_models  # takes a second, and most profiles name no model
+
+        if line := hub_models.moved(name):
+            print(line, flush=True)
 
 
 @contextlib.contextmanager

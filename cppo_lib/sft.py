@@ -60,12 +60,13 @@ def train_planner(cfg: PlannerSFT) -> Path:
     rows, inputs = training_rows(cfg)
     inputs = [*inputs, *(paths.require(file, notebook="01_data_prep") for file in gate_quality.held_out_files(cfg))]
     folder = paths.stage_dir(cfg.profile, "02_planner_sft")
-    store.resumable_dir(folder, sources.fingerprint(cfg, inputs))
+    scratch = cfg.base_model == "scratch"
+    commits = {} if scratch else models.commits(paths.policy_source(cfg.profile, cfg.base_model))
+    store.resumable_dir(folder, sources.fingerprint(cfg, inputs, commits))
     if store.finished(folder):
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     started = time.perf_counter()
-    scratch = cfg.base_model == "scratch"
     if scratch and not (folder / "base").is_dir():
         _pretrain(cfg, rows, folder)
     start = str(folder / "base") if scratch else store.policy_source(cfg.profile, cfg.base_model)
@@ -89,6 +90,8 @@ def train_planner(cfg: PlannerSFT) -> Path:
             "tokens": len(tokenizer),
             "rows": len(rows),
             "wall_s": time.perf_counter() - started,
+            "commits": commits,
+            "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank)),
         },
         artefacts=[folder / name for name in ("base", "sft", "gate", gate_records.FILE) if (folder / name).exists()],
         inputs=inputs,

@@ -10,7 +10,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cppo_lib import paths, store
@@ -105,14 +105,16 @@ def _imports(source: str, module: str) -> Iterator[str]:
                 yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
 
 
-def fingerprint(params: Params, inputs: Iterable[Path] = ()) -> str:
+def fingerprint(params: Params, inputs: Iterable[Path] = (), commits: Mapping[str, str] | None = None) -> str:
     """SHA-256 of all that a run's results follow from: parameters, code and inputs.
 
     Args:
         params: the run's parameters; they name the notebook.
         inputs: files or folders that the run reads, such as the `summary.json` of an earlier one.
+        commits: of the hub models that it takes (`cppo_lib.model.commits`).
     """
     code = [params.notebook, code_hash(params.notebook)]
     files = [*modules_of(params.notebook, params.benchmark), *inputs]
     hashes = {paths.show(path): store.file_sha256(path) for path in files}
-    return store.params_sha256({"params": params.model_dump(), "code": code, "files": hashes})
+    known = {"params": params.model_dump(), "code": code, "files": hashes, "commits": dict(commits or {})}
+    return store.params_sha256(known)

@@ -1,9 +1,9 @@
 """Which steps of the series are up to date: by content, never by time stamps.
 
-A step that has run to its end leaves `runs/<profile>/stamps/<step>.json`: its parameters, and the SHA-256 of its code
-cells, of the library modules that its notebook imports, of what it read from earlier steps and of what it left. It is
-up to date while all of that is still so. Nothing of a step's own is deleted to run it again: what it has finished it
-finds, and a table stays until the next one is whole.
+A step that has run to its end leaves `runs/<profile>/stamps/<step>.json`: its parameters, the commits of the hub models
+that these name, and the SHA-256 of its code cells, of the library modules that its notebook imports, of what it read
+from earlier steps and of what it left. It is up to date while all of that is still so. Nothing of a step's own is
+deleted to run it again: what it has finished it finds, and a table stays until the next one is whole.
 """
 
 from __future__ import annotations
@@ -31,7 +31,23 @@ def begun(params: Params, folder: Path, reads: Iterable[str]) -> dict[str, Any]:
         "params": params.model_dump(mode="json"),
         "sources": _sources(params.notebook, params.benchmark),
         "reads": _hashes(folder, reads),
+        "commits": _commits(params),
     }
+
+
+def models(params: Params) -> list[str]:
+    """The models that a step's parameters name, no step makes: hub ids, and folders from the repository's root."""
+    named = [getattr(params, key, None) for key in ("base_model", "policy", "gate_model")]
+    own = [name for name in named if name and name not in ("scratch", "base", "sft") and not name.startswith("arm:")]
+    return [paths.policy_source(params.profile, name) for name in own]
+
+
+def _commits(params: Params) -> dict[str, str]:
+    if not (names := models(params)):
+        return {}
+    from cppo_lib import hub_models  # takes a second, and most profiles name no model
+
+    return {name: commit for name in names if (commit := hub_models.known_commit(name))}
 
 
 def finished(stamp: Path, before: dict[str, Any], folder: Path, leaves: Iterable[str]) -> None:
@@ -65,11 +81,11 @@ def _changes(plan: Plan, run: Run) -> list[str]:
     try:
         stamp = store.read_json(plan.folder / run.stamp)
         old, leaves = {**stamp["params"]}, stamp["leaves"]
-        files = {**stamp["sources"], **stamp["reads"]}
+        files = {**stamp["sources"], **stamp["reads"], **stamp["commits"]}
     except (OSError, CPPOError, KeyError, TypeError):
         return ["it has not run to its end"]
     now = begun(run.params, plan.folder, plan.reads(run))
-    new, files_now = now["params"], {**now["sources"], **now["reads"]}
+    new, files_now = now["params"], {**now["sources"], **now["reads"], **now["commits"]}
     keys = [key for key in (*new, *old) if new.get(key) != old.get(key)]
     changed = [f"{key} (was {old.get(key)!r}, is {new.get(key)!r})" for key in dict.fromkeys(keys)]
     changed += sorted(name for name in files.keys() | files_now.keys() if files.get(name) != files_now.get(name))

@@ -199,7 +199,8 @@ def train(cfg: RLTraining) -> Path:
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
     start = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
-    store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg)))
+    commits = models.commits(start) | gates.commits(cfg)
+    store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg), commits))
     if store.finished(folder):
         store.progress(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
@@ -232,7 +233,8 @@ def train(cfg: RLTraining) -> Path:
         trainer.remove_callback(PrinterCallback)  # StepLog prints what a reader needs
         checkpoints.run(trainer, folder / "metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "policy")
-    _finish(cfg, folder, time.perf_counter() - started)
+    taken = {"commits": commits, "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank))}
+    _finish(cfg, folder, time.perf_counter() - started, taken)
     return folder
 
 
@@ -260,7 +262,7 @@ def _inputs(cfg: RLTraining) -> list[Path]:
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
 
 
-def _finish(cfg: RLTraining, folder: Path, wall_s: float) -> None:
+def _finish(cfg: RLTraining, folder: Path, wall_s: float, taken: dict[str, Any]) -> None:
     rows = store.read_jsonl(folder / "metrics.jsonl")
     totals = {
         key: sum(row[key] for row in rows)
@@ -282,7 +284,7 @@ def _finish(cfg: RLTraining, folder: Path, wall_s: float) -> None:
     store.write_summary(
         folder,
         cfg,
-        values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final},
+        values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final, **taken},
         artefacts=[folder / "policy", folder / "metrics.jsonl"],
         inputs=_inputs(cfg),
     )

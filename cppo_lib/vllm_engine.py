@@ -37,6 +37,7 @@ import psutil
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
+from cppo_lib import hub_models
 from cppo_lib.draws import Place, seed_of
 from cppo_lib.engine import Progress, check_lengths, end_tokens, rooted
 from cppo_lib.errors import ModelError
@@ -229,9 +230,10 @@ def plain_policy(policy: str) -> Iterator[str]:
 
     Raises ModelError as `load_policy` does: vLLM would take random weights where some are missing.
     """
-    if not Path(policy, ADAPTER).is_file():
+    plain = hub_models.folder_of(policy)
+    if not (plain / ADAPTER).is_file():
         load_policy(policy, device_map="meta")  # only names and sizes are looked at
-        yield policy
+        yield str(plain)
         return
     with TemporaryDirectory(prefix="cppo-merged-") as folder:
         merged = Path(folder, "policy")

@@ -1,15 +1,17 @@
 """A small hub on localhost: the part of the real one's HTTP interface that a download uses.
 
-`/datasets/<org>/<name>/resolve/<revision>/<path>` redirects to `/blobs/<sha256>` on another host, as the hub does for
-large files, with the headers that huggingface_hub reads (commit, checksum, size); `/blobs/` answers ranges. Programs
-are sent here by `HF_ENDPOINT`, which must be in the environment before huggingface_hub is imported: hence `python`
-runs a process.
+`/api/models/<org>/<name>/revision/<revision>` says which commit that is and which files there are.
+`/datasets/<org>/<name>/resolve/<revision>/<path>` (of a model: without `/datasets`) redirects to `/blobs/<sha256>` on
+another host, as the hub does for large files, with the headers that huggingface_hub reads (commit, checksum, size);
+`/blobs/` answers ranges. Programs are sent here by `HF_ENDPOINT`, which must be in the environment before
+huggingface_hub is imported: hence `python` runs a process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -32,8 +34,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        place = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
-        if self.path.startswith("/blobs/"):
+        place = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+        about = re.match(r"/api/models/([^/]+/[^/]+)/revision/([^/?]+)", self.path)
+        if about:
+            self._about(about[1], about[2])
+        elif self.path.startswith("/blobs/"):
             self._blob(self.server.blobs[self.path.removeprefix("/blobs/")], body=body)
         elif place is None or place[3] not in self.server.files:
             self._head(
@@ -53,6 +58,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     "Content-Length": "0",
                 },
             )
+
+    def _about(self, repo: str, revision: str) -> None:
+        if revision not in ("main", self.server.commit):
+            self._head(404, {"X-Error-Code": "RevisionNotFound", "Content-Length": "0"})
+            return
+        files = [{"rfilename": name} for name in self.server.files]
+        body = json.dumps({"id": repo, "sha": self.server.commit, "siblings": files}).encode()
+        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self.wfile.write(body)
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

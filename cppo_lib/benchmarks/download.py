@@ -1,4 +1,4 @@
-"""A file of a data set on the hub in the cache of huggingface_hub, whatever the connection does.
+"""A file of a data set or model on the hub in the cache of huggingface_hub, whatever the connection does.
 
 `hf_hub_download` by itself deletes a partial file when the connection stays down for some seconds or the process ends;
 with files of more than a gigabyte that is an hour's work on a slow line. So the bytes are gathered here, next to where
@@ -32,25 +32,26 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(repo: str, name: str, revision: str, sha256: str | None = None) -> Path:
+def download(repo: str, name: str, revision: str, sha256: str | None = None, repo_type: str = "dataset") -> Path:
     """The file's path in the cache; nothing is sent when it is there and `revision` is a commit.
 
     Args:
-        repo, name, revision: hub id of a data set, path in it, and branch, tag or commit.
+        repo, name, revision: hub id, path in it, and branch, tag or commit.
         sha256: what the file must have; None: what the hub says, which it does for all large files.
+        repo_type: `dataset` or `model`.
 
     Raises:
         DatasetError: what arrived has another checksum; it is deleted.
         Exceptions of huggingface_hub and httpx: the file is not in the cache and cannot be had.
     """
-    known = hf_hub_download(repo, name, repo_type="dataset", revision=revision, dry_run=True)
+    known = hf_hub_download(repo, name, repo_type=repo_type, revision=revision, dry_run=True)
     if not known.is_cached:
-        url = hf_hub_url(repo, name, repo_type="dataset", revision=known.commit_hash)
+        url = hf_hub_url(repo, name, repo_type=repo_type, revision=known.commit_hash)
         about = get_hf_file_metadata(url)
         if about.etag and _SHA256.fullmatch(about.etag):
-            folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
+            folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=repo_type)
             _complete(url, folder / "blobs" / about.etag, about.size, sha256 or about.etag)
-    return Path(hf_hub_download(repo, name, repo_type="dataset", revision=known.commit_hash))
+    return Path(hf_hub_download(repo, name, repo_type=repo_type, revision=known.commit_hash))
 
 
 def hub_checksum(path: Path) -> str | None:
@@ -74,7 +75,7 @@ def _complete(url: str, blob: Path, size: int | None, sha256: str) -> None:
             part.unlink()
             raise DatasetError(
                 f"{url} arrived with SHA-256 {digest[:12]}..., not {sha256[:12]}...: it was damaged on the way, or is "
-                "not the file that is pinned; it was deleted here, run make fetch-data again"
+                "not the file that is pinned; it was deleted here, get it again (data: make fetch-data)"
             )
         part.replace(blob)
     with suppress(OSError):
