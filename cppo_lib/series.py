@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -176,7 +177,7 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
     started = time.monotonic()
     steps: dict[str, int] = {}
     failures = 0
-    with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
+    with log.open("wb", buffering=0) as errors, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=paths.root(), env=env,
         pass_fds=[lock.fileno()], process_group=0,
     ) as process:  # fmt: skip
@@ -184,7 +185,8 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
         try:
             for line in process.stdout:
                 if not line.startswith(runner.MARK):
-                    errors.write(line)
+                    with contextlib.suppress(OSError):  # a full disk, of which the steps tell
+                        errors.write(line.encode())
                     continue
                 text = line.removeprefix(runner.MARK).rstrip()
                 if runner.continues(line):
@@ -200,8 +202,18 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
             _end(process)
             return stopped.status
     if process.returncode and not failures:
-        print(f"Snakemake stopped and no step said why; see {paths.show(log)}", file=sys.stderr)
+        print(_silent(log), file=sys.stderr)
     return process.returncode
+
+
+def _silent(log: Path) -> str:
+    """What is to be said when Snakemake has stopped and no step said why."""
+    full = paths.no_space(OSError(log.read_text(encoding="utf-8", errors="replace")))
+    if full is None and shutil.disk_usage(log.parent).free < 2**20:  # then the log holds nothing of it
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if full is not None:
+        return str(paths.unwritable(log, full))
+    return f"Snakemake stopped and no step said why; see {paths.show(log)}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

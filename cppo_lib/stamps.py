@@ -95,6 +95,8 @@ def _changes(plan: Plan, run: Run) -> list[str]:
     # An executed notebook is for reading: one that was saved again by hand is no reason to run a step.
     other = [name for name in run.leaves if name not in missing and left[name] != leaves.get(name)]
     reasons += [f"missing: {', '.join(missing)}"] if missing else []
+    if not missing and (wrong := store.damage(plan.folder / run.done[0])):
+        return [*reasons, wrong]
     return reasons + ([f"not as this step left it: {', '.join(other)}"] if other else [])
 
 

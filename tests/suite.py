@@ -38,9 +38,9 @@ store.policy_source(params.profile, params.policy)
 start = store.runs_root() / params.profile / "02_planner_sft" / "summary.json"
 folder = store.stage_dir(params.profile, "03_rl_training", f"{params.arm}.s{params.seed}")
 folder = store.resumable_dir(folder, sources.fingerprint(params, [start]))
+finished = store.finished(folder)
 metrics = folder / "metrics.jsonl"
 done = len(store.read_jsonl(metrics)) if metrics.exists() else 0
-finished = (folder / "summary.json").exists()
 if finished:
     store.progress("finished before")
 for step in range(params.steps if finished else done, params.steps):
@@ -61,8 +61,9 @@ if os.environ.get("BREAK") == "late":
 """
 EVAL = """source = store.policy_source(params.profile, params.policy, params.seed)
 name = f"{params.benchmark}.{params.split}.{params.method}.s{params.seed}.parquet"
-store.write_parquet(store.stage_dir(params.profile, "04_evaluation") / name,
-    [{"method": params.method, "seed": params.seed, "passed": True}])
+record = store.stage_dir(params.profile, "04_evaluation") / name
+store.write_parquet(record, [{"method": params.method, "seed": params.seed, "passed": True}])
+store.write_meta(record, params)
 """
 TABLES = """import os
 import pandas as pd

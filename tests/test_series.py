@@ -341,6 +341,36 @@ def test_editing_one_parameter_file_reruns_only_what_depends_on_it(suite):
     assert len({row["pid"] for row in metrics}) == 1
 
 
+def test_finished_work_that_is_emptied_or_cut_is_made_again(suite):
+    summary = suite.runs / "03_rl_training" / "cppo.s0" / "summary.json"
+    policy = suite.runs / "02_planner_sft" / "sft" / "config.json"
+    meta = suite.runs / "04_evaluation" / "crossroads.test.direct.s0.parquet.meta.json"
+    whole = policy.read_bytes()
+    for path in (summary, policy, meta):
+        times = path.stat()
+        os.truncate(path, 0)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    reasons = out_of_date(suite)
+    cut = f"runs/mini/02_planner_sft/sft/config.json is cut, it has 0 of {len(whole)} bytes"
+    assert reasons["02_planner_sft"] == cut
+    assert "runs/mini/03_rl_training/cppo.s0/summary.json is empty" in reasons[CPPO]
+    assert f"runs/mini/04_evaluation/{meta.name} is empty" in reasons["04_evaluation.crossroads.test.direct.s0"]
+    policy.write_bytes(whole)
+    done = suite.run("reproduce")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{CPPO}: runs/mini/03_rl_training/cppo.s0/summary.json is empty: this step is run again" in done.stdout
+    assert out_of_date(suite) == {}
+    assert store.read_json(meta)
+
+
+def test_a_series_that_a_full_disk_stops_without_a_word_says_so(tmp_path):
+    log = tmp_path / "snakemake.log"
+    log.write_text("OSError: [Errno 28] No space left on device: '.snakemake/log/x.log'\n")
+    assert series._silent(log).startswith(f"cannot write {log}: no space is left on the disk at /")
+    log.write_text("Killed\n")
+    assert series._silent(log) == f"Snakemake stopped and no step said why; see {log}"
+
+
 def test_killed_series_goes_on_where_it_was(suite):
     suite.edit("03_rl_training.cppo", steps=9)
     metrics = suite.runs / "03_rl_training" / "cppo.s0" / "metrics.jsonl"
