@@ -473,7 +473,7 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     """`paths.policy_source`, as `checked`, and with an adapter its base model. Raises as these."""
     source = paths.policy_source(profile, policy, seed)
     for config in (*Path(source).glob(ADAPTER), *Path(source).glob(f"*/{ADAPTER}")):
-        checked(Path(read_json(config)["base_model_name_or_path"]))
+        checked(Path(read_json(config).get("base_model_name_or_path") or ""))
     checked(Path(source))
     return source
 
