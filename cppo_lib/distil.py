@@ -18,7 +18,7 @@ from cppo_lib import paths
 from cppo_lib.errors import DatasetError
 from cppo_lib.parameters import PlannerSFT
 from cppo_lib.problems import Problem
-from cppo_lib.prompts import PromptStyle, render_tuple
+from cppo_lib.prompts import PromptStyle
 from cppo_lib.sft_rows import SFTRow
 
 
@@ -50,7 +50,7 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
         if not (slots["valid"].fillna(False).all() and slots["passed"].any()):
             continue
         problem, slots = known[name], slots.sort_values("slot")
-        plan = render_tuple(slots["strategy"].tolist())
+        plan = style.plan(slots["strategy"].tolist())
         rows[SFTRow("plan", style.planner(problem, len(slots)), plan, problem)] = None
         for _, slot in slots[slots["passed"]].iterrows():
             reply = style.reply(problem, slot["program"])

@@ -44,6 +44,8 @@ from cppo_lib.role_adapters import ROLES, role_policy
 from cppo_lib.rollout import rollout
 from cppo_lib.verifier import Verifier
 
+PROMPTS = "prompts.json"  # beside the chunks: `PromptStyle.record`
+
 
 def evaluate(cfg: Evaluation) -> Path:
     """Run one evaluation to its end and return the path of its records.
@@ -76,7 +78,8 @@ def evaluate(cfg: Evaluation) -> Path:
     records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     order = {problem.id: place for place, problem in enumerate(problems)}
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
-    store.write_meta(final, cfg, inputs, commits=commits, weights=computed, fingerprint=fingerprint)
+    facts = {"commits": commits, "weights": computed, "prompts": store.read_json(parts / PROMPTS)}
+    store.write_meta(final, cfg, inputs, fingerprint=fingerprint, **facts)
     shutil.rmtree(parts)
     return final
 
@@ -183,7 +186,8 @@ def _run_chunks(cfg: Evaluation, policy: str, problems: Sequence[Problem], parts
         planner = engine
         if acting["planner"] != acting["solver"]:
             planner, _ = opened.enter_context(open_policy(acting["planner"]))
-        style = PromptStyle(cfg.prompt_style, tokenizer)
+        style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule)
+        store.write_json(parts / PROMPTS, style.record())
         evaluator = _Evaluator(
             cfg, policy, engine, planner, style, verifier, judging.method_judge(cfg.benchmark, verifier)
         )

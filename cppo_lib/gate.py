@@ -2,7 +2,8 @@
 
 `R_plan = J_psi * R_out` pays a planner only for tuples that pass the gate. Three conditions are rules, decided here:
 (1) the plan lists exactly K methods, (2) each is non-empty, short, and prose rather than code, (3) no two are the
-same. Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
+same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); other words for the same method pass.
+Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
 model that is asked (`cppo_lib.gate_llm`) or a classifier with weights psi (`cppo_lib.gate_classifier`). Evaluation uses
 the rules alone, so that the valid rates of all methods mean the same. The abstract does not define J_psi; this is our
 default.
@@ -11,14 +12,18 @@ default.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from cppo_lib.replies import bare
 
 if TYPE_CHECKING:  # the reports compare methods and read no prompt, which would load transformers
     from cppo_lib.problems import Problem
     from cppo_lib.prompts import ParsedTuple
 
+_ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
 MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
 THRESHOLD = 0.5  # a tuple is plausible when its score is above it
 IMPLAUSIBLE = "implausible"
@@ -36,8 +41,27 @@ class GateDecision:
 
 
 def normalise(method: str) -> str:
-    """The form in which two methods are compared: lower case, words only."""
-    return " ".join(re.findall(r"\w+", method.casefold()))
+    """The form in which two methods are compared: lower case, words only, without numbers and labels in front.
+
+    Spellings of a letter are one (accents, full width, mathematical alphabets), and what is not seen is not there.
+    """
+    letters = unicodedata.normalize("NFKD", re.sub("[①-⓿❶-➓]", " ", method))
+    seen = "".join(each for each in letters if unicodedata.category(each) not in ("Cf", "Mn", "Me"))
+    return " ".join(re.findall(r"[^\W_]+", bare(seen).casefold()))
+
+
+def _idea(words: str, place: int) -> str:
+    """The letters of a normalised method; a word at either end that only says its place in the list is no part of it.
+
+    So `Sorting 1` and `Sorting 2` are one method where they are the first and the second, as `A heap` and `Heap` are.
+    """
+    places = {str(place), chr(ord("a") + place - 1), *_ROMAN[place : place + 1]}
+    left = words.split()
+    while len(left) > 1 and left[0] in places:
+        left = left[1:]
+    while len(left) > 1 and left[-1] in places:
+        left = left[:-1]
+    return "".join(left)
 
 
 def judge(plan: ParsedTuple) -> GateDecision:
@@ -45,13 +69,13 @@ def judge(plan: ParsedTuple) -> GateDecision:
     if not plan.complete:
         return GateDecision(False, "incomplete")
     words = [normalise(method) for method in plan.methods]
-    if not all(words):
+    if not all(any(map(str.isalpha, text)) for text in words):
         return GateDecision(False, "empty")
     if any(len(text.split()) > MAX_WORDS for text in words):
         return GateDecision(False, "long")
     if any(_CODE.search(method) for method in plan.methods):
         return GateDecision(False, "code")
-    if len(set(words)) < len(words):
+    if len({_idea(text, place) for place, text in enumerate(words, start=1)}) < len(words):
         return GateDecision(False, "repeated")
     return GateDecision(True)
 

@@ -34,7 +34,7 @@ from cppo_lib.errors import ModelError
 from cppo_lib.finite import FiniteSteps
 from cppo_lib.gate import Candidate
 from cppo_lib.parameters import PlannerSFT
-from cppo_lib.prompts import PromptStyle, render_tuple
+from cppo_lib.prompts import PromptStyle
 
 STEP = 32  # tuples per optimiser step
 BATCH = 64  # tuples scored side by side
@@ -77,7 +77,7 @@ class TrainedGate:
 
 def text_of(style: PromptStyle, candidate: Candidate) -> str:
     """What the classifier reads: the planner's prompt and the tuple as its completion."""
-    return style.planner(candidate.problem, len(candidate.methods)) + render_tuple(candidate.methods)
+    return style.planner(candidate.problem, len(candidate.methods)) + style.plan(candidate.methods)
 
 
 def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: PlannerSFT, folder: Path) -> Path:

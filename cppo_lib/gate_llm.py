@@ -70,7 +70,8 @@ class LLMGate:
 
     def _learn(self, asked: dict[tuple[str, str], tuple[Problem, str]]) -> None:
         keys = list(asked)
-        rows = self._style.encode([self._style.ask(problem, question(method)) for problem, method in asked.values()])
+        questions = [self._style.ask(problem, question(method)) for problem, method in asked.values()]
+        rows = self._style.encode([text + self._style.no_thoughts for text in questions])
         for batch in by_length(rows, BATCH):
             ids, mask = padded([rows[i] for i in batch], self._pad_id, self._model.device)
             with torch.no_grad(), memory_errors("asking the gate's model: name a smaller gate_model"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from cppo_lib import judging, rewards
 from cppo_lib.gate import IMPLAUSIBLE
 from cppo_lib.objective import Objective
-from cppo_lib.rollout import Member
+from cppo_lib.replies import said
+from cppo_lib.rollout import Member, Sample
 from cppo_lib.verifier import Result, Verifier
 
 
@@ -95,12 +96,26 @@ def statistics(judged: Judged, planned: bool) -> dict[str, float]:
             "gate_precision": _gate_precision(named),
             "r_plan": judged.r_plan.mean().item(),
             "duplicate_rate": mean([m.refusal == "repeated" for m in named]),
-            "planner_entropy": _entropy([(m.problem.id, m.plans[0].text) for m in members]),
+            "planner_entropy": _entropy([(m.problem.id, said(m.plans[0].text)) for m in members]),
         }
     if judged.implemented is not None:
         found["distinct_methods"] = mean([None not in row and len({*row}) == len(row) for row in judged.implemented])
     if judged.followed is not None:
         found["followed"] = judged.followed.mean().item()
+    return found
+
+
+def cut_shares(judged: Judged, objective: Objective, ends: Collection[int]) -> dict[str, float]:
+    """Shares of the plans and programs that the limit on tokens has ended; `ends` are the tokens that end one."""
+
+    def share(samples: Iterable[Sample], limit: int) -> float:
+        replies = [sample.completion.ids for sample in samples]
+        return mean([len(ids) >= limit and ids[-1] not in ends for ids in replies])
+
+    members = judged.members
+    found = {"programs_cut": share((s for m in members for s in m.attempts), objective.max_program_tokens)}
+    if objective.planned:
+        found["plans_cut"] = share((s for m in members for s in m.plans), objective.max_plan_tokens)
     return found
 
 

@@ -127,6 +127,7 @@ def _caption(cells: Sequence[Cell], comparisons: Comparisons) -> str:
         "share of tuples with a success.",
         seeds_caveat(cells),
         cut_caveat(cells),
+        training_caveat(cells),
         *_comparison_sentences(cells, comparisons),
         _left_out(cells),
     ]
@@ -154,6 +155,23 @@ def cut_caveat(cells: Sequence[Cell]) -> str:
     return (
         f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all. Many of "
         "these are unfinished, so scores may be higher with more room (S1)."
+    )
+
+
+def training_caveat(cells: Sequence[Cell]) -> str:
+    """How many problems RL could draw, and how often it drew one; nothing where no run says so."""
+    each = [(cell.results.trained_on, arm) for cell in cells for arm in cell.results.arms]
+    runs = [trained_on[arm] for trained_on, arm in each if arm in trained_on]
+    if not runs:
+        return ""
+    draws, drawn_from, in_split = (
+        span([run[key] for run in runs], render.count) for key in ("draws", "drawn_from", "in_split")
+    )
+    if all(run["drawn_from"] == run["in_split"] for run in runs):
+        return f"RL made {draws} draws from the {in_split} problems of its training split."
+    return (
+        f"RL made {draws} draws from {drawn_from} of the {in_split} problems of its training split; the prompts of the "
+        "others are too long (max_prompt_tokens)."
     )
 
 

@@ -61,6 +61,7 @@ Grouping = Literal["problem", "slot", "tuple", "method"]
 Engine = Literal["hf", "vllm"]
 Sharing = Literal["all", "base"]
 PromptStyle = Literal["brief", "instruct", "fenced"]
+ProgramRule = Literal["asked", "last_fences"]
 Split = Literal["train", "dev", "valid", "test"]
 CellName = Annotated[
     str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})
@@ -306,6 +307,11 @@ class Evaluation(Params):
         "a model folder or a hub id"
     )
     prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.prompts")
+    program_rule: ProgramRule = Field(
+        description="which code block of a reply is the program: `asked`, the one that does what was asked for (as in "
+        "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
+        "the whole reply is"
+    )
     procedure: ProcedureName = Field(
         description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
         "others: planning and diversity baselines, see cppo_lib.procedures"

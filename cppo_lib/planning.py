@@ -17,6 +17,7 @@ from cppo_lib import divsampling, plansearch
 from cppo_lib.gate import normalise
 from cppo_lib.procedures import ProcedureName
 from cppo_lib.prompts import ParsedTuple, first_line, parse_tuple
+from cppo_lib.replies import bare, said
 from cppo_lib.slots import Planned, Slot, Steps, Task
 
 TAIL = 0.1
@@ -103,8 +104,8 @@ def read_probabilities(plan: str) -> list[tuple[str, float | None]]:
     The probability is None where none in [0, 1] is given; objects without a method are left out.
     """
     found = []
-    for item in _OBJECT.finditer(plan):
-        method = _unquote(item["method"])
+    for item in _OBJECT.finditer(said(plan)):
+        method = bare(_unquote(item["method"]))
         chance = float(item["probability"] or "nan")
         if method:
             found.append((method, chance if 0 <= chance <= 1 else None))

@@ -23,6 +23,7 @@ from itertools import combinations, count
 
 from cppo_lib.gate import normalise
 from cppo_lib.prompts import parse_tuple
+from cppo_lib.replies import said
 from cppo_lib.slots import Planned, Slot, Steps, Task
 
 Leaf = tuple[str, ...]
@@ -53,7 +54,8 @@ def search(task: Task) -> Steps:
     drawn = _drawn(task, leaves)
     ideas = yield [task.style.ask(task.problem, _given(leaf) + _IDEA) for leaf in drawn]
     calls = 1 + len(grounds)
-    return _planned(task, [task.follow(idea.strip() or None, calls + number) for number, idea in enumerate(ideas)])
+    told = [said(idea).strip() or None for idea in ideas]
+    return _planned(task, [task.follow(idea, calls + number) for number, idea in enumerate(told)])
 
 
 def lite(task: Task) -> Steps:

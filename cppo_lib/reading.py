@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from cppo_lib import render, store
 from cppo_lib.attempt_tables import enough_tuples
 from cppo_lib.bootstrap import Difference, bootstrap_interval
@@ -20,7 +22,7 @@ from cppo_lib.cells import Cell
 from cppo_lib.comparisons import ALPHA, TARGET, best_difference, detectable, difference, draws
 from cppo_lib.decomposition import TERMS, decomposition
 from cppo_lib.diversity import judged_share
-from cppo_lib.main_table import cut_caveat, seeds_caveat, span
+from cppo_lib.main_table import HARDLY, cut_caveat, seeds_caveat, span, training_caveat
 from cppo_lib.results import CREDIT, GROUPING, REWARD, SHARING, SWEEP, Results, label
 from cppo_lib.significance import holm
 from cppo_lib.stats import pass_at_k
@@ -184,14 +186,25 @@ def _ablation(results: Results, arm: str, gap: Difference, adjusted: float) -> s
 def _limits(results: Results) -> Iterator[str]:
     if results.limit:
         yield f"Only the first {results.limit} problems were used: this is a first look."
-    yield from filter(None, (caveat([Cell("", results)]) for caveat in (seeds_caveat, cut_caveat)))
+    yield from filter(None, (caveat([Cell("", results)]) for caveat in (seeds_caveat, cut_caveat, training_caveat)))
     if results.arms:
         runs = results.metrics[results.metrics["arm"].isin(results.arms)].groupby(["arm", "seed"])
         steps, programs = (span(list(each), render.count) for each in (runs["step"].max(), runs["programs"].sum()))
         yield f"An arm is {steps} steps of RL on {programs} programs: longer training may do otherwise."
+        yield from _cut_in_training(results)
     if results.params.benchmark == "crossroads":
         yield "crossroads is a world made to show coordination; it says nothing about the size of a gain elsewhere."
     yield "Programs are what is charged: planner tokens, which differ between methods, are in T6."
+
+
+def _cut_in_training(results: Results) -> Iterator[str]:
+    """Which limits on tokens have cut what arms wrote while they were trained, and how much of it."""
+    steps = results.metrics[results.metrics["arm"].isin(results.arms)]
+    for column, limit in (("plans_cut", "max_plan_tokens"), ("programs_cut", "max_program_tokens")):
+        shares = steps.groupby("arm")[column].mean() if column in steps else pd.Series(dtype=float)
+        if shares.max() >= HARDLY:
+            what = column.removesuffix("_cut")
+            yield f"In training {limit} cut {span(list(shares))} of an arm's {what}: with more room it may learn more."
 
 
 def _interval(value: float, low: float, high: float, *, sign: bool = False) -> str:

@@ -12,6 +12,8 @@ Columns (nullable ones are marked):
     injection (null)                    role and instruction that were put in front of the problem
     valid (null)                        gate J of the tuple; null where no tuple was judged
     strategy (null)                     the method the solver was given; null: none was named
+    program_rule                        how the program was read from the reply: a rule of
+                                        `cppo_lib.replies`, `whole` or `assertion`
     program, verdict, passed, reason    what was run and what became of it
     followed (null)                     the program implements its strategy; null: nobody judged
     program_method (null)               the method the program implements (crossroads)
@@ -34,6 +36,7 @@ import pandas as pd
 from cppo_lib import judging, paths, stats
 from cppo_lib.parameters import Evaluation
 from cppo_lib.procedures import PROCEDURES
+from cppo_lib.prompts import PromptStyle
 from cppo_lib.rollout import Member
 from cppo_lib.verifier import Result
 
@@ -105,7 +108,7 @@ _RESULT_COLUMNS = ("verdict", "passed", "reason", "cached", "cpu_s", "wall_s", "
 COLUMNS = (
     "run_id", "profile", "benchmark", "split", "method", "policy", "seed", "problem_id", "group",
     "tuple_index", "slot", "k", "coordinated", "plan", "valid", "strategy", "probability",
-    "injection", "program", "verdict", "passed", "followed", "program_method", "reason", "cached",
+    "injection", "program_rule", "program", "verdict", "passed", "followed", "program_method", "reason", "cached",
     "planner_calls", "planner_tokens", "solver_tokens", "cpu_s", "wall_s", "gen_s", "isolation",
 )  # fmt: skip
 
@@ -134,6 +137,7 @@ def _shared_columns(cfg: Evaluation, policy: str, member: Member, tuple_index: i
         "tuple_index": tuple_index,
         "k": cfg.k,
         "coordinated": PROCEDURES[cfg.procedure].coordinated,
+        "program_rule": PromptStyle(cfg.prompt_style, None, cfg.program_rule).read_by(member.problem),
         "valid": member.valid,
     }
 

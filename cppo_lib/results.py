@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ class Results:
         sources: the files that were read.
         models: the base model that each method's policy was made from; `scratch`: the tiny one.
         limit: only the first problems of the split were used, so many; 0: all of it.
+        trained_on: of each trained arm how many problems it could draw (`drawn_from`), of how many that its training
+            split has (`in_split`), and how many times it drew one (`draws`).
     """
 
     params: Report
@@ -107,6 +109,7 @@ class Results:
     sources: tuple[Path, ...]
     models: Mapping[str, str]
     limit: int = 0
+    trained_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
@@ -233,13 +236,17 @@ def load_results(params: Report) -> Results:
     ]
     steps = [pd.DataFrame(store.read_jsonl(store.checked(path))).assign(**_run(path)) for path in metric_files]
     metrics = pd.concat(steps, ignore_index=True) if steps else pd.DataFrame()
-    ceilings, sources = None, [*records, *metric_files]
+    finished = [path for file in metric_files if (path := file.with_name("summary.json")).exists()]
+    told = {_run(path)["arm"]: store.read_json(path).get("problems") for path in finished}
+    trained_on = {arm: problems for arm, problems in told.items() if problems}
+    ceilings, sources = None, [*records, *metric_files, *finished]
     if params.benchmark == "crossroads":
         path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
         ceilings = store.read_json(store.checked(store.require(path, notebook="01_data_prep")))
         sources.append(path)
     models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
-    return Results(params, attempts, metrics, ceilings, tuple(sources), models, _limit(params, origins))
+    limit = _limit(params, origins)
+    return Results(params, attempts, metrics, ceilings, tuple(sources), models, limit, trained_on)
 
 
 def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:

@@ -89,6 +89,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "tokens": len(tokenizer),
             "rows": len(rows),
+            "prompts": PromptStyle(cfg.prompt_style, tokenizer).record(),
             "wall_s": time.perf_counter() - started,
             "commits": commits,
             "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from cppo_lib.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.problems import Problem, Test
-from cppo_lib.prompts import PromptStyle, render_tuple
+from cppo_lib.prompts import PromptStyle
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ def crossroads_rows(
         rows += [
             SFTRow("direct", style.direct(problem), programs[popular], problem),
             SFTRow("solver", style.solver(problem, uniform), programs[uniform], problem),
-            *(
-                SFTRow("plan", style.planner(problem, size), render_tuple(plan), problem)
-                for size, plan in plans.items()
-            ),
-            SFTRow("plan1", style.planner(problem, 1), render_tuple([popular]), problem),
+            *(SFTRow("plan", style.planner(problem, size), style.plan(plan), problem) for size, plan in plans.items()),
+            SFTRow("plan1", style.planner(problem, 1), style.plan([popular]), problem),
         ]
     return rows

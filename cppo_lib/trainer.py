@@ -305,6 +305,7 @@ class CPPOTrainer(GRPOTrainer):
         objective = self.objective
         counts = tokens.view(-1, objective.block)
         local = judged.statistics(self._judged, objective.planned)
+        local |= judged.cut_shares(self._judged, objective, {*self.eos_token_ids, *self.style.program_ends})
         values = torch.tensor([list(local.values())], device=self.accelerator.device)
         means = self.accelerator.gather(values).mean(dim=0).tolist()
         known = {name: value for name, value in zip(local, means, strict=True) if not math.isnan(value)}

@@ -58,6 +58,8 @@ METRICS = {
     "was not run on every public test",
     "planner_entropy": "entropy of the G plans for a problem, nats, from their counts (at most ln G)",
     "solver_entropy": "entropy of the G * K programs for a problem, nats, from their counts (at most ln G K)",
+    "plans_cut": "share of plans that max_plan_tokens cut off, so that methods may be missing",
+    "programs_cut": "share of programs that max_program_tokens cut off",
     "rule_k": "k of the advantage rule",
     "loss": "TRL's loss before the step",
     "grad_norm": "gradient norm before clipping",
@@ -70,6 +72,11 @@ METRICS = {
     "train_s": "seconds of everything else in the step",
     "wall_s": "seconds of the step",
 }
+
+
+MUCH = 0.1
+"""The share of plans or programs cut from which on a progress line says so."""
+CUT = {"plans_cut": "max_plan_tokens", "programs_cut": "max_program_tokens"}
 
 
 class StepLog(TrainerCallback):
@@ -113,10 +120,21 @@ class StepLog(TrainerCallback):
         if time.perf_counter() - self._printed > 10 or state.global_step in (1, state.max_steps):
             self._printed = time.perf_counter()
             store.progress(self._line(values, state.max_steps))
+        if state.global_step == 1:
+            self._warn(values)
+
+    def _warn(self, values: dict[str, Any]) -> None:
+        """Say which limit on tokens cuts many replies: they are hardly ever paid, and no reward says why."""
+        for key, limit in CUT.items():
+            if (share := values.get(key) or 0.0) >= MUCH:
+                assert self.trainer is not None
+                tokens, what = getattr(self.trainer.objective, limit), key.removesuffix("_cut")
+                store.progress(f"warning: {share:.0%} of the {what} of step 1 were cut at {limit}={tokens}: raise it")
 
     def _line(self, values: dict[str, Any], steps: int) -> str:
         shown = ("r_out", "j", "r_plan", "followed", "duplicate_rate", "r_solver")
         parts = [f"{key} {values[key]:.3f}" for key in shown if values.get(key) is not None]
+        parts += [f"{key} {values[key]:.3f}" for key in CUT if (values.get(key) or 0.0) >= MUCH]
         return f"{self.arm} step {values['step']}/{steps} {' '.join(parts)} {values['wall_s']:.1f} s"
 
 
@@ -208,6 +226,7 @@ def train(cfg: RLTraining) -> Path:
     adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
     model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer)
+    short = short_problems(cfg, problems, style)
     # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
     scorer = gates.open_scorer(cfg)
     log = StepLog(folder, cfg.arm, cfg.checkpoint_every)
@@ -221,7 +240,7 @@ def train(cfg: RLTraining) -> Path:
             model=model,
             tokenizer=tokenizer,
             args=args,
-            problems=short_problems(cfg, problems, style),
+            problems=short,
             style=style,
             objective=objective_of(cfg),
             verifier=verifier,
@@ -233,8 +252,17 @@ def train(cfg: RLTraining) -> Path:
         trainer.remove_callback(PrinterCallback)  # StepLog prints what a reader needs
         checkpoints.run(trainer, folder / "metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "policy")
-    taken = {"commits": commits, "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank))}
-    _finish(cfg, folder, time.perf_counter() - started, taken)
+    facts = {
+        "commits": commits,
+        "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank)),
+        "prompts": style.record(),
+        "problems": {
+            "drawn_from": len(short),
+            "in_split": len(problems),
+            "draws": cfg.steps * cfg.problems_per_step,
+        },
+    }
+    _finish(cfg, folder, time.perf_counter() - started, facts)
     return folder
 
 
@@ -262,7 +290,7 @@ def _inputs(cfg: RLTraining) -> list[Path]:
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
 
 
-def _finish(cfg: RLTraining, folder: Path, wall_s: float, taken: dict[str, Any]) -> None:
+def _finish(cfg: RLTraining, folder: Path, wall_s: float, facts: dict[str, Any]) -> None:
     rows = store.read_jsonl(folder / "metrics.jsonl")
     totals = {
         key: sum(row[key] for row in rows)
@@ -284,7 +312,7 @@ def _finish(cfg: RLTraining, folder: Path, wall_s: float, taken: dict[str, Any])
     store.write_summary(
         folder,
         cfg,
-        values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final, **taken},
+        values={"steps": len(rows), "wall_s": wall_s, "totals": totals, "last_ten_steps": final, **facts},
         artefacts=[folder / "policy", folder / "metrics.jsonl"],
         inputs=_inputs(cfg),
     )

@@ -70,6 +70,20 @@ def test_arm_trains_and_spends_the_common_budget(name, runs):
     assert store.read_json(folder / "summary.json")["steps"] == 2
 
 
+def test_training_says_that_replies_are_cut_and_which_problems_it_draws_from(runs, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(store, "progress", lines.append)
+    metrics, _ = trained("cppo", runs, max_plan_tokens=3, max_program_tokens=3)
+    assert (metrics["plans_cut"] > 0.5).all() and metrics["programs_cut"].between(0, 1).all()
+    assert any("% of the plans of step 1 were cut at max_plan_tokens=3: raise it" in line for line in lines)
+    assert sum("plans_cut" in line for line in lines) == 2
+    summary = store.read_json(runs / "ablations" / "03_rl_training" / "cppo.s0" / "summary.json")
+    in_split = len(data_prep.read_split("ablations", "crossroads", "train"))
+    draws = 2 * arm("cppo").problems_per_step
+    assert summary["problems"] == {"drawn_from": in_split, "in_split": in_split, "draws": draws}
+    assert summary["prompts"] == {"thoughts_left_open": False, "template_date": None}
+
+
 def test_every_arm_is_evaluated_under_one_budget_as_it_was_trained():
     for name in ARMS:
         full = config.load_params(FOLDER / f"03_rl_training.{name}.yaml")

@@ -35,9 +35,9 @@ TIMES = ["cached", "cpu_s", "wall_s", "gen_s"]  # what differs between two runs 
 def parameters(**changes: object) -> Evaluation:
     values = {
         "profile": "test", "benchmark": "crossroads", "split": "test", "method": "sft", "policy": "sft",
-        "prompt_style": "brief", "procedure": "tuple", "k": K, "tuples": T, "limit": 5, "temperature": 1.0,
-        "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0, "engine": "hf",
-        "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
+        "prompt_style": "brief", "program_rule": "asked", "procedure": "tuple", "k": K, "tuples": T, "limit": 5,
+        "temperature": 1.0, "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0,
+        "engine": "hf", "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
         "solver_prompt": "method",
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
@@ -96,7 +96,9 @@ def test_every_problem_and_tuple_gets_exactly_k_verified_programs(prepared):
     expected = pd.MultiIndex.from_product([[p.id for p in crossroads.load("test", **SIZES)[:5]], range(T), range(K)])
     assert list(zip(frame["problem_id"], frame["tuple_index"], frame["slot"], strict=True)) == list(expected)
     assert set(frame["verdict"]) <= {"AC", "WA", "RE", "CE", "TLE", "OLE", "MLE"}
-    assert frame["coordinated"].all() and (frame["k"] == K).all()
+    assert frame["coordinated"].all() and (frame["k"] == K).all() and (frame["program_rule"] == "whole").all()
+    meta = store.read_json(paths.meta_path(path))
+    assert meta["prompts"] == {"thoughts_left_open": False, "template_date": None}
     assert frame["group"].str.fullmatch(r"\w+/\w+").all()
     assert frame.loc[frame["slot"] > 0, "planner_tokens"].eq(0).all()
     assert frame.loc[frame["slot"] == 0, "planner_tokens"].between(1, 12).all()

@@ -151,7 +151,7 @@ def stdio_problem() -> Problem:
     [
         ("Sure:\n```python\nprint(1)\n```\nDone.", "print(1)"),
         ("```\nprint(1)\n```\nor better\n```python\nprint(2)\nprint(3)\n```", "print(2)\nprint(3)"),
-        ("```python\nprint(1)", ""),
+        ("```python\nprint(1)", "print(1)"),  # without its last fence; whether it is whole, the verifier finds out
         ("print(1)", ""),
         ("", ""),
     ],
@@ -193,7 +193,7 @@ def test_a_fenced_reply_is_the_program_without_the_code_that_was_given(fenced, h
     [
         ("print(1)\n```", "print(1)"),
         ("print(1)\n```<end>", "print(1)"),  # a token may hold more than the fence
-        ("print(1)\n", ""),  # cut off before the block was closed
+        ("print(1)\n", "print(1)\n"),  # ended before the block was closed
         ("```", ""),
     ],
 )

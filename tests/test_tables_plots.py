@@ -14,7 +14,7 @@ from attempt_frames import METHODS, ranked_method, simulate, write_records, writ
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from cppo_lib import claims, plots, reading, render, tables
+from cppo_lib import claims, plots, reading, render, store, tables
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.cells import load_cells
 from cppo_lib.diversity import method_coverage
@@ -96,6 +96,31 @@ def test_programs_that_the_limit_on_tokens_cut_are_counted(runs: Path, two_seeds
     assert list(verdicts.shown["cut"]) == ["0.0"] * 5 + ["25.0"]
     said = "A program may have 20 or 40 tokens: 0.000 to 0.250 of a method's programs used them all"
     assert said in main_table(results).caption and said in reading.reading(results)
+
+
+def test_captions_say_how_many_problems_training_saw_and_the_reading_what_was_cut(runs: Path) -> None:
+    write_runs(runs, problems=4)
+    arms = runs / "test" / "03_rl_training"
+    assert "training split" not in main_table(load_results(params())).caption
+
+    def told(drawn_from: int, cut: float = 0.0) -> Results:
+        for folder in arms.iterdir():
+            params_of = store.read_json(folder / "summary.json")["provenance"]["params"]
+            metrics = folder / "metrics.jsonl"
+            rows = [row | {"plans_cut": cut, "programs_cut": 0.0} for row in store.read_jsonl(metrics)]
+            metrics.unlink()
+            store.append_jsonl(metrics, rows)
+            problems = {"drawn_from": drawn_from, "in_split": 178, "draws": 20}
+            store.write_summary(folder, params_of, values={"problems": problems}, artefacts=[metrics])
+        return load_results(params())
+
+    said = "RL made 20 draws from the 178 problems of its training split."
+    assert said in main_table(told(178)).caption and "In training" not in reading.reading(told(178))
+    said = "RL made 20 draws from 16 of the 178 problems of its training split; the prompts of the others are too long"
+    results = told(16, cut=0.5)
+    assert said in main_table(results).caption and said in reading.reading(results)
+    text = reading.reading(results)
+    assert "In training max_plan_tokens cut 0.500 of an arm's plans" in text and "max_program_tokens cut" not in text
 
 
 def test_a_method_that_nothing_trained_may_have_one_seed(runs: Path) -> None:
