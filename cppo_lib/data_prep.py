@@ -27,7 +27,7 @@ from cppo_lib import decontaminate, paths, problems, references, sources, store
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import DamagedError, DatasetError, ParameterError
 from cppo_lib.parameters import DataPrep
-from cppo_lib.problems import LoadReport, Problem
+from cppo_lib.problems import LoadReport, Problem, ProblemFile
 
 PROGRESS_S = 10.0
 _Result = TypeVar("_Result")
@@ -62,17 +62,15 @@ def prepare(cfg: DataPrep) -> Path:
     return folder
 
 
-def read_split(profile: str, benchmark: str, split: str) -> list[Problem]:
-    """The prepared problems of a split. Raises MissingArtefactError or DamagedError."""
-    return list(stream_split(profile, benchmark, split))
+def read_split(profile: str, benchmark: str, split: str) -> ProblemFile:
+    """The prepared problems of a split, each read when it is asked for. Raises MissingArtefactError or DamagedError."""
+    path = store.checked(paths.require(_folder(profile, benchmark) / f"{split}.jsonl", notebook="01_data_prep"))
+    return ProblemFile(path, paths.show(path))
 
 
 def stream_split(profile: str, benchmark: str, split: str) -> Iterator[Problem]:
-    """The prepared problems of a split, one at a time. Raises MissingArtefactError or DamagedError."""
-    path = store.checked(paths.require(_folder(profile, benchmark) / f"{split}.jsonl", notebook="01_data_prep"))
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            yield problems.from_json(line, where=f"{paths.show(path)}:{number}")
+    """The prepared problems of a split, one after the other. Raises as `read_split`."""
+    yield from read_split(profile, benchmark, split)
 
 
 def _folder(profile: str, benchmark: str) -> Path:

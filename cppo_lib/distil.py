@@ -9,6 +9,7 @@ SFT tuples come from; this is our default (rejection sampling, as in STaR, Zelik
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
     Raises:
         DatasetError: no tuple passed the gate and a test, or a recorded problem is not among `problems`.
     """
-    known = {problem.id: problem for problem in problems}
+    known = {problem.id: index for index, problem in enumerate(problems)}
     tuples = attempts.groupby(["problem_id", "tuple_index"], sort=False)
     rows: dict[SFTRow, None] = {}
     for _, slots in tuples:
@@ -49,7 +50,7 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
             raise DatasetError(f"records hold problem {name!r}, which is not in the training split: evaluate it again")
         if not (slots["valid"].fillna(False).all() and slots["passed"].any()):
             continue
-        problem, slots = known[name], slots.sort_values("slot")
+        problem, slots = _light(problems[known[name]]), slots.sort_values("slot")
         plan = style.plan(slots["strategy"].tolist())
         rows[SFTRow("plan", style.planner(problem, len(slots)), plan, problem)] = None
         for _, slot in slots[slots["passed"]].iterrows():
@@ -61,3 +62,8 @@ def distilled_rows(attempts: pd.DataFrame, problems: Sequence[Problem], style: P
             "more problems or tuples, easier problems, or a stronger model"
         )
     return list(rows)
+
+
+def _light(problem: Problem) -> Problem:
+    """Without all but one of its tests: rows are kept, and a split's tests may be larger than memory."""
+    return dataclasses.replace(problem, tests=problem.tests[:1])

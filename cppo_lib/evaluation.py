@@ -20,11 +20,10 @@ Finished records that all of this still fits are left as they are; delete the fi
 from __future__ import annotations
 
 import argparse
-import itertools
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,7 @@ from cppo_lib import model as models
 from cppo_lib.engines import Engine, open_engine
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.parameters import Evaluation
-from cppo_lib.problems import Problem, stream_benchmark
+from cppo_lib.problems import Problem, load_benchmark
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.records import attempt_records, run_name, summary
 from cppo_lib.role_adapters import ROLES, role_policy
@@ -74,9 +73,9 @@ def evaluate(cfg: Evaluation) -> Path:
         store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
         return final
     parts = _open_parts(folder, f"{fingerprint} {computed}")  # another machine's type would draw other programs
-    _run_chunks(cfg, policy, problems, parts)
-    records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     order = {problem.id: place for place, problem in enumerate(problems)}
+    _run_chunks(cfg, policy, problems, order, parts)
+    records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
     facts = {"commits": commits, "weights": computed, "prompts": store.read_json(parts / PROMPTS)}
     store.write_meta(final, cfg, inputs, fingerprint=fingerprint, **facts)
@@ -89,17 +88,15 @@ def _drawn(cfg: Evaluation) -> Evaluation:
     return cfg if cfg.engine == "vllm" else cfg.model_copy(update={"batch_size": 0})
 
 
-def load_problems(cfg: Evaluation) -> tuple[list[Problem], list[Path]]:
+def load_problems(cfg: Evaluation) -> tuple[Sequence[Problem], list[Path]]:
     """The problems to evaluate, and the file they were read from (none for the loader below).
 
     What 01_data_prep prepared is used; HumanEval can also be evaluated straight from its wheel.
     """
     prepared = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / f"{cfg.split}.jsonl"
     if cfg.benchmark == "humaneval" and not prepared.exists():
-        problems, inputs = stream_benchmark("humaneval", cfg.split), []
-    else:
-        problems, inputs = data_prep.stream_split(cfg.profile, cfg.benchmark, cfg.split), [prepared]
-    return list(itertools.islice(problems, cfg.limit or None)), inputs
+        return load_benchmark("humaneval", cfg.split)[: cfg.limit or None], []
+    return data_prep.read_split(cfg.profile, cfg.benchmark, cfg.split)[: cfg.limit or None], [prepared]
 
 
 def _tuned(cfg: Evaluation) -> Evaluation:
@@ -159,12 +156,17 @@ class _Evaluator:
         return attempt_records(cfg, policy, members, results, methods, gen_s=gen_s)
 
 
-def _run_chunks(cfg: Evaluation, policy: str, problems: Sequence[Problem], parts: Path) -> None:
-    """Make the chunks of the problems that no file in `parts` has; a chunk's name is its first problem's number."""
+def _run_chunks(
+    cfg: Evaluation, policy: str, problems: Sequence[Problem], order: Mapping[str, int], parts: Path
+) -> None:
+    """Make the chunks of the problems that no file in `parts` has; a chunk's name is its first problem's number.
+
+    `order` has the problems' numbers by their ids; the problems themselves are read chunk by chunk.
+    """
     attempts = cfg.tuples * cfg.k * len(problems)
     done: list[pd.DataFrame] = [store.read_parquet(file) for file in parts.glob("*.parquet")]
     made = {name for frame in done for name in frame["problem_id"]}
-    left = [(number, problem) for number, problem in enumerate(problems) if problem.id not in made]
+    left = [number for name, number in order.items() if name not in made]
     if not left:
         return
     size = max(1, cfg.batch_size // (cfg.tuples * cfg.k))  # so that the programs of a chunk fill one batch
@@ -192,10 +194,10 @@ def _run_chunks(cfg: Evaluation, policy: str, problems: Sequence[Problem], parts
             cfg, policy, engine, planner, style, verifier, judging.method_judge(cfg.benchmark, verifier)
         )
         for chunk in chunks:
-            done.append(evaluator.records([problem for _, problem in chunk]))
+            done.append(evaluator.records([problems[number] for number in chunk]))
             failed = [reason for frame in done for reason in frame.loc[frame["verdict"] == "IE", "reason"]]
             judging.check_internal_errors(failed, attempts)
-            store.write_parquet(parts / f"{chunk[0][0]:05d}.parquet", done[-1])
+            store.write_parquet(parts / f"{chunk[0]:05d}.parquet", done[-1])
             to_go = (time.monotonic() - started) / (len(done) - already) * (total - len(done))
             score = stats.pass_at_k(pd.concat(done))
             store.progress(

@@ -7,12 +7,16 @@ without tests, is a `DatasetError` at load time and never a pass.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, overload
 
 from cppo_lib.errors import DatasetError
 
@@ -110,6 +114,62 @@ def from_json(line: str, *, where: str = "problem") -> Problem:
         return Problem(**row)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise DatasetError(f"{where}: not a problem record ({error}); write it again with 01_data_prep") from error
+
+
+class ProblemFile(Sequence[Problem]):
+    """The problems in a file of `to_json` lines, each read when it is asked for: tests can be larger than memory.
+
+    A slice and `chosen` are such sequences of fewer problems, and read nothing.
+
+    Args:
+        path: the file; it must stay as it is.
+        where: what messages call it.
+
+    Raises:
+        DatasetError: a line asked for is no problem, or the file is another one than before; both name the file.
+    """
+
+    def __init__(self, path: Path, where: str = "") -> None:
+        self._path, self._where = path, where or str(path)
+        with path.open("rb") as lines:
+            self._state = _state(lines)
+            starts = list(itertools.accumulate(map(len, lines), initial=0))
+        self._lines: Sequence[tuple[int, int]] = list(enumerate(starts[:-1], start=1))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return map(self._read, self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> ProblemFile: ...
+    def __getitem__(self, index: int | slice) -> Problem | ProblemFile:
+        return self._of(self._lines[index]) if isinstance(index, slice) else self._read(self._lines[index])
+
+    def chosen(self, indices: Iterable[int]) -> ProblemFile:
+        """The problems with these numbers, counted from 0."""
+        return self._of([self._lines[index] for index in indices])
+
+    def _of(self, lines: Sequence[tuple[int, int]]) -> ProblemFile:
+        made = copy.copy(self)
+        made._lines = lines
+        return made
+
+    def _read(self, line: tuple[int, int]) -> Problem:
+        number, start = line
+        with self._path.open("rb") as file:
+            if _state(file) != self._state:
+                raise DatasetError(f"{self._where} was written anew while it was read: start this step again")
+            file.seek(start)
+            return from_json(file.readline().decode("ascii", "replace"), where=f"{self._where}:{number}")
+
+
+def _state(file: BinaryIO) -> tuple[int, ...]:
+    state = os.fstat(file.fileno())
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class CPPOTrainer(GRPOTrainer):
             raise ParameterError(
                 "credit 'followed' needs a benchmark that judges plan-following; choose own, marginal or frozen"
             )
-        self.problems = list(problems)
+        self.problems = problems
         self.style = style
         self.objective: Objective = objective
         self.verifier = verifier
@@ -229,7 +229,8 @@ class CPPOTrainer(GRPOTrainer):
     # --- advantages ---------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._problem_batch = [self.problems[row["problem"]] for row in inputs]
+        found = {number: self.problems[number] for number in {row["problem"] for row in inputs}}  # each read once
+        self._problem_batch = [found[row["problem"]] for row in inputs]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         tokens = self.accelerator.gather(output["completion_mask"].sum(dim=1))
         self._global_methods = self.accelerator.gather(self._method_ids())

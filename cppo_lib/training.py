@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.finite import FiniteSteps
 from cppo_lib.objective import Objective
 from cppo_lib.parameters import RLTraining
-from cppo_lib.problems import Problem
+from cppo_lib.problems import ProblemFile
 from cppo_lib.prompts import PromptStyle
 from cppo_lib.role_adapters import with_role_adapters
 from cppo_lib.trainer import CPPOTrainer
@@ -266,13 +265,13 @@ def train(cfg: RLTraining) -> Path:
     return folder
 
 
-def short_problems(cfg: RLTraining, problems: Sequence[Problem], style: PromptStyle) -> list[Problem]:
+def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -> ProblemFile:
     """The problems whose planner prompt has at most `max_prompt_tokens` tokens; says how many those are.
 
     Raises ParameterError when fewer than `problems_per_step` are left.
     """
     lengths = map(len, style.encode([style.planner(problem, cfg.k) for problem in problems]))
-    kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= cfg.max_prompt_tokens]
+    kept = problems.chosen(index for index, length in enumerate(lengths) if length <= cfg.max_prompt_tokens)
     if len(kept) < cfg.problems_per_step:
         raise ParameterError(
             f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems, "

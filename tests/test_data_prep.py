@@ -228,7 +228,8 @@ def test_every_benchmark_is_prepared(benchmark: str, runs: Path, tmp_path: Path)
     for split, facts in summary["splits"].items():
         limit = {} if benchmark == "crossroads" else {"limit": 3}
         expected = load_benchmark(benchmark, split, **cfg.options, **limit)[:3]
-        assert data_prep.read_split("test", benchmark, split) == read_problems(folder / f"{split}.jsonl") == expected
+        assert list(data_prep.read_split("test", benchmark, split)) == expected
+        assert read_problems(folder / f"{split}.jsonl") == expected
         assert facts["problems"] == len(expected) and facts["tests"] == sum(len(row.tests) for row in expected)
     assert {row["split"] for row in summary["sources"]} == (
         set() if benchmark == "crossroads" else {*SPLITS[benchmark]}

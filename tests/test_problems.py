@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from cppo_lib import data_prep, references
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.errors import DatasetError, MissingArtefactError
-from cppo_lib.problems import Problem, Test, from_json, load_benchmark, to_json
+from cppo_lib.problems import Problem, ProblemFile, Test, from_json, load_benchmark, to_json
 
 SIZES = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1}
 
@@ -54,10 +56,42 @@ def test_broken_line_is_named(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     rows = load_benchmark("crossroads", "train", **SIZES)[:2]
     path.write_text("".join(to_json(row) + "\n" for row in rows))
-    assert data_prep.read_split("tiny", "crossroads", "train") == rows
+    assert list(data_prep.read_split("tiny", "crossroads", "train")) == rows
     path.write_text(path.read_text() + '{"id": "torn')
     with pytest.raises(DatasetError, match=r"train\.jsonl:3: not a problem record"):
-        data_prep.read_split("tiny", "crossroads", "train")
+        list(data_prep.read_split("tiny", "crossroads", "train"))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """40 problems whose tests take 8 MB."""
+    path = tmp_path / "test.jsonl"
+    made = [Problem(f"p{i}", "toy", f"Task {i}.", (Test("7 " * 100_000, str(i)),)) for i in range(40)]
+    path.write_text("".join(to_json(problem) + "\n" for problem in made), encoding="ascii")
+    return path
+
+
+def test_a_file_of_problems_is_a_sequence_that_holds_none_of_them(large: Path) -> None:
+    tracemalloc.start()
+    rows = ProblemFile(large)
+    kept = rows.chosen(index for index, problem in enumerate(rows) if index % 2)[2:]
+    chunks = [kept[start : start + 4] for start in range(0, len(kept), 4)]
+    assert [[problem.id for problem in chunk] for chunk in chunks[:2]] == [
+        ["p5", "p7", "p9", "p11"],
+        ["p13", "p15", "p17", "p19"],
+    ]
+    assert (len(rows), len(kept), rows[-1].id, kept[0].tests[0].expected) == (40, 18, "p39", "5")
+    assert tracemalloc.get_traced_memory()[1] < 2_500_000  # all at once take 8 MB
+    tracemalloc.stop()
+    with pytest.raises(IndexError):
+        rows[40]
+
+
+def test_a_file_of_problems_that_is_written_anew_is_not_read_on(large: Path) -> None:
+    rows = ProblemFile(large, "the file")
+    large.write_text("{}\n" * 40)
+    with pytest.raises(DatasetError, match="the file was written anew while it was read: start this step again"):
+        rows[3]
 
 
 def test_any_text_survives_a_line():
