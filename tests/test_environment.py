@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 
 import pytest
 import yaml
@@ -106,3 +108,24 @@ def test_full_set_resolves_within_the_constraints(extra, python, tmp_path):
     for package in resolved:
         (exact,) = package.specifier
         assert pinned[canonicalize_name(package.name)] == exact.version
+
+
+def test_an_environment_without_pip_is_made_anew_and_a_whole_one_is_kept(tmp_path):
+    """Debian without python3-venv leaves a folder with an interpreter and no pip."""
+    folder, mark = tmp_path / "half", tmp_path / "half" / "mark"
+    make = ["make", "--no-print-directory", "-C", str(ROOT), "venv", f"PYTHON={sys.executable}", f"VENV={folder}"]
+    venv.create(folder, with_pip=False)
+    subprocess.run(make, check=True)
+    assert subprocess.run([folder / "bin" / "python", "-m", "pip", "--version"], capture_output=True).returncode == 0
+    mark.touch()
+    subprocess.run(make, check=True)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("rule", ["setup", "setup-vllm"])
+def test_every_environment_is_begun_by_that_rule(rule, tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    planned = subprocess.run(["make", "-n", rule], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    begun = planned.index(f"-m venv --clear .venv{rule.removeprefix('setup')}\n")
+    assert begun < planned.index("-m pip install")
