@@ -213,6 +213,6 @@ def test_vllm_out_of_memory_names_the_variable(policy, monkeypatch):
 def test_vllm_names_a_policy_that_it_cannot_load(policy, tmp_path):
     _, tokenizer = load_policy(policy)
     tokenizer.save_pretrained(tmp_path / "empty")
-    for name, reason in ("empty", "Unrecognized model"), ("nothing", "'[^']*nothing'"):
-        with pytest.raises(ModelError, match=f"cannot load model .*{name}.*{reason}.*: name a local folder"):
+    for name, reason in ("empty", "holds no model weights"), ("nothing", "does not exist"):
+        with pytest.raises(ModelError, match=f"{name} {reason}"):
             open_engine("vllm", str(tmp_path / name), **GREEDY).__enter__()
