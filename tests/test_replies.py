@@ -16,6 +16,7 @@ from transformers import AddedToken
 
 from cppo_lib import gate, judged
 from cppo_lib.distil import distilled_rows
+from cppo_lib.draws import Place
 from cppo_lib.model import EOS, build_tokenizer
 from cppo_lib.objective import Objective
 from cppo_lib.planning import read_probabilities
@@ -161,7 +162,7 @@ def test_a_rollout_of_a_model_that_thinks_reads_its_answers():
     style = model_style("deepseek_r1_distill")
     draft = f"```python\nprint(0)\n```\n{PLAN}"
 
-    def generate(prompts: list[list[int]], limit: int) -> list[Completion]:
+    def generate(prompts: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         solver = limit == 2
         replies = [f"{draft}\n</think>\n\n" + (f"```python\n{READ}\n```" if solver else PLAN), draft]
         return [Completion(ids) for ids in style.encode([replies[number % 2] for number in range(len(prompts))])]
