@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from verifier_programs import CASES, NUMBERS, RIGHT, SHORT, SUM, Case, several
+from verifier_programs import CASES, NUMBERS, RIGHT, SHORT, SUM, Case, several, stdio
 from verifier_yard import missing
 
 from cppo_lib.cores import usable_cores
@@ -128,6 +128,45 @@ def test_times_near_the_limit_are_stable_on_a_busy_machine(backend: str) -> None
     with busy_cores(), Verifier(workers=3, backend=usable(backend)) as verifier:
         results = verifier.verify(SHORT, programs)
     assert [result.verdict for result in results] == ["AC", "TLE"] * times
+
+
+WORK = "import time\nwhile time.process_time() < 0.07: pass\n"
+
+
+def test_wall_time_does_not_count_while_others_have_the_core() -> None:
+    """Within its CPU limit a program is judged, however long it waited; one that sleeps ends all the same.
+
+    On one core with 40 loops that get as much of it as a program, so that 0.07 s of work take more than the 2.2 s after
+    which a program of this limit that sleeps is ended.
+    """
+    thread = "import threading, time\ndef work():\n    while time.process_time() < 0.07: pass\n    print(6)\n"
+    thread += "running = threading.Thread(target=work)\nrunning.start()\nrunning.join()"
+    asked = stdio(("def check(candidate):\n    assert candidate() == 6\n", ""), mode="assert", fn_name="f", cpu=0.1)
+    pairs = [
+        (SHORT, thread),
+        (
+            stdio(("", "6"), ("1", "6"), cpu=0.1),
+            "import sys\nif sys.stdin.read():\n    " + WORK.replace("\n", "\n    ") + "\nprint(6)",
+        ),
+        (asked, "def f():\n    " + WORK.replace("\n", "\n    ") + "return 6"),
+        (SHORT, "import time\ntime.sleep(60)"),
+    ]
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    command = [sys.executable, "-S", "-c", f"import os\nwhile os.getppid() == {os.getpid()}: pass"]
+    loops = []
+    try:
+        with Verifier(workers=len(pairs)) as verifier:
+            loops += [subprocess.Popen(command, start_new_session=True) for _ in range(40)]
+            results = verifier.verify_many(pairs)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+        os.sched_setaffinity(0, before)
+    assert [result.verdict for result in results] == ["AC", "AC", "AC", "TLE"], results
+    assert results[3].reason == "wall time limit exceeded"
+    assert any(result.wall_s > 2.2 for result in results[:3]), "the core was not crowded"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

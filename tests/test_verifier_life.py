@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from verifier_programs import CASES, DOUBLE, RIGHT, SUM, call, several, stdio
@@ -26,9 +27,11 @@ from verifier_yard import children, eventually, missing, processes, resident, te
 
 from cppo_lib.errors import IsolationError
 from cppo_lib.problems import Problem
-from cppo_lib.verifier import Verifier, namespaces
+from cppo_lib.verifier import Verifier, budget, namespaces
+from cppo_lib.verifier.budget import Share
 from cppo_lib.verifier.cache import CacheWarning
-from cppo_lib.verifier.pool import BACKENDS
+from cppo_lib.verifier.pool import BACKENDS, Zygote
+from cppo_lib.verifier.schedule import Schedule
 
 PROGRAMS = 2000
 HERE = Path(__file__).parent
@@ -176,7 +179,7 @@ def test_h32_whoever_is_killed_nothing_is_lost(
 ) -> None:
     """Workers, program and test processes and, twice, the whole judge are killed at random moments.
 
-    A worker that is killed before it was up cannot be replaced by another just so: that ends the batch with an error.
+    Only a worker that is killed thrice before it was up ends the batch with an error.
     """
     if missing(backend):
         pytest.skip(missing(backend))
@@ -229,6 +232,53 @@ def test_h32_a_killed_process_takes_those_below_with_it(folder: Path, backend: s
             os.kill(found[depth], signal.SIGKILL)
             assert eventually(lambda gone=found[depth:]: not any(map(parent_of, gone)), 0.5), found
         assert result.result()[0].verdict == "IE"
+    assert left(folder) == []
+
+
+def test_workers_lost_while_one_is_replaced_are_replaced_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both workers are killed, and twice the new one that is just starting."""
+    ready, moments = Zygote.wait_ready, [False, False]
+
+    def lost(self: Zygote) -> None:
+        if moments:
+            moments.pop()
+            os.kill(self.process.pid, signal.SIGKILL)
+        ready(self)
+
+    with Verifier(workers=2) as verifier:
+        for zygote in verifier._pool.zygotes:
+            os.kill(zygote.process.pid, signal.SIGKILL)
+        monkeypatch.setattr(Zygote, "wait_ready", lost)
+        assert [result.verdict for result in verifier.verify(SUM, [RIGHT, "print(7)"])] == ["AC", "WA"]
+    assert moments == [] and left(folder) == []
+
+
+def test_what_a_kill_of_everything_leaves_is_swept_later(folder: Path) -> None:
+    """Judge and workers killed at once clean nothing up; the next verifier does, but for boxes in use or young."""
+    judge = Judge(folder, 200, extra="\nimport time; time.sleep(0.05)")
+
+    def kill_all(judge: Judge) -> None:
+        for pid in [judge.process.pid, *sorted(judge.below)]:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in [judge.process.pid, *sorted(judge.below)]:
+            os.kill(pid, signal.SIGKILL)
+
+    with Verifier(workers=1) as verifier:
+        used = Path(verifier._pool.zygotes[0].boxes)
+        judge.run({5: kill_all})
+        boxes = folder / "boxes"
+        lost = [path for path in boxes.iterdir() if path != used]
+        assert len(lost) == 2
+        hour_ago = time.time() - 3600
+        for path in (used, lost[0]):
+            os.utime(path, (hour_ago, hour_ago))
+        with Verifier(workers=1):
+            pass
+        assert sorted(boxes.iterdir()) == sorted([used, lost[1]])
+        assert verifier.verify(SUM, [RIGHT])[0].verdict == "AC"
+        os.utime(lost[1], (hour_ago, hour_ago))
+    with Verifier(workers=1):
+        pass
     assert left(folder) == []
 
 
@@ -419,3 +469,58 @@ def test_thousands_of_tests_leave_memory_and_descriptors_flat(folder: Path) -> N
     assert sum(result.n_passed for result in results) == 3000
     assert after[0] - before[0] < 20 and after[1] - before[1] < 20, (before, after)
     assert after[2:] == before[2:]
+
+
+# Side by side ------------------------------------------------------------------------------------
+HOLD = """
+import sys, time
+from cppo_lib.verifier.budget import Share
+with Share(8):
+    print(1, flush=True)
+    time.sleep(99)
+"""
+
+
+def test_verifiers_that_judge_at_once_share_the_cores_and_a_kill_gives_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "_NAME", f"cppo-test-{os.getpid()}-")
+    monkeypatch.setattr(budget, "_COUNT_S", 0.0)
+    monkeypatch.setattr(budget, "usable_cores", lambda: 8)
+    named = HOLD.replace(
+        "import Share", f"import Share\nfrom cppo_lib.verifier import budget\nbudget._NAME = {budget._NAME!r}", 1
+    )
+    with Share(7) as mine:
+        assert mine.workers() == 7 and not mine.limited
+        with Share(7) as other, Share(2) as third:
+            assert [each.workers() for each in (mine, other, third)] == [2, 2, 2]
+        others = [subprocess.Popen([sys.executable, "-c", named], stdout=subprocess.PIPE) for _ in range(9)]
+        for process in others:
+            assert process.stdout and process.stdout.readline()
+        assert mine.workers() == 1 and mine.limited
+        for process in others:
+            with process:
+                process.kill()
+        assert eventually(lambda: mine.workers() == 7)
+
+
+def test_a_batch_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two verifiers of two workers each on two cores: while both judge, each has one program under way."""
+    monkeypatch.setattr(budget, "_NAME", f"cppo-test-{os.getpid()}-")
+    monkeypatch.setattr(budget, "usable_cores", lambda: 2)
+    seen: list[int] = []
+    start = Schedule._start
+
+    def counting(self: Schedule, *arguments: Any) -> None:
+        start(self, *arguments)
+        seen.append(len(self.active))
+
+    monkeypatch.setattr(Schedule, "_start", counting)
+    with Verifier(workers=2) as alone:
+        seen.clear()
+        alone.verify(SUM, [f"print({number})" for number in range(6)])
+        assert max(seen) == 2
+        with Share(2):
+            seen.clear()
+            alone.verify(SUM, [f"print({number} + 10)" for number in range(6)])
+            assert set(seen) == {1}

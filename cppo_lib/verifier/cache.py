@@ -23,7 +23,7 @@ from typing import Any
 from cppo_lib.problems import Problem
 from cppo_lib.verifier import compare
 
-VERSION = 8
+VERSION = 9
 """Raise it whenever a change to the verifier can change a verdict."""
 PATIENCE_S = 60.0
 """How long to wait for others to be done with the file."""

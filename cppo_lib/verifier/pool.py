@@ -31,7 +31,13 @@ from cppo_lib.verifier.values import read_all
 from cppo_lib.verifier.wire import Channel, Closed, pair
 
 BACKENDS = ("zygote", "spawn", "bwrap")
-START_S = 60.0
+START_S = 300.0
+"""How long an interpreter may take to start on a busy machine."""
+STARTS = 3
+"""How often one that is lost before it was up is started anew."""
+_BOXES = "cppo-box-"
+_FRESH_S = 60.0
+"""A folder of boxes this young may be one that is just being made."""
 GRACE_S = 10.0
 """How long a zygote may stay silent beyond a job's wall limit before it counts as dead."""
 _ENVIRONMENT = {
@@ -54,7 +60,7 @@ class Outcome:
 
     Attributes:
         id: of the job; status: exit status, or minus the signal number.
-        killed: the limit it was killed for (`cpu`, `wall`, `disk`), empty if none.
+        killed: the limit it was killed for (`cpu`, `wall`, `disk`), empty if none; `not yet`: it still runs.
         cpu, wall: seconds; rss: peak resident memory in MiB.
     """
 
@@ -103,6 +109,29 @@ def _packages() -> str:
     return str(Path(spec.origin).parents[1]) if spec and spec.origin else ""
 
 
+def hold(folder: str) -> int:
+    """A descriptor that marks a folder as in use for as long as a process has it open. The caller closes it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(OSError):  # a file system without locks: `sweep` leaves the folder there
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+def sweep() -> None:
+    """Remove what is left of boxes whose processes were all killed at once, so that none could clean up."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_BOXES}*"):
+        with contextlib.suppress(OSError):  # in use, another user's, already gone
+            known = folder.lstat()
+            if known.st_uid != os.geteuid() or time.time() - known.st_mtime < _FRESH_S:
+                continue
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(fd)
+
+
 class Zygote:
     """One interpreter that starts programs.
 
@@ -117,11 +146,13 @@ class Zygote:
         self.busy_until = float("inf")
         self.used = False
         self.mechanisms: dict[str, str] = {}
-        self.boxes = ""
+        self.boxes, self.held = "", -1
         with contextlib.ExitStack() as undo:
             if backend != "bwrap":
-                self.boxes = tempfile.mkdtemp(prefix="cppo-box-")
+                self.boxes = tempfile.mkdtemp(prefix=_BOXES)
                 undo.callback(shutil.rmtree, self.boxes, ignore_errors=True)
+                self.held = hold(self.boxes)
+                undo.callback(os.close, self.held)
             self.log = memory_file()
             undo.callback(os.close, self.log)
             self.control, theirs = pair()
@@ -144,7 +175,7 @@ class Zygote:
             stderr=self.log,
             env=_ENVIRONMENT,
             cwd="/",
-            pass_fds=[control],
+            pass_fds=[control, *([self.held] if self.boxes else [])],
             start_new_session=True,
         )
 
@@ -176,6 +207,10 @@ class Zygote:
         """Something has to be heard of its job within this time."""
         self.busy_until = time.monotonic() + patience + GRACE_S
 
+    def heard(self) -> None:
+        """It has said that its job is being watched: the time in which something has to be heard begins anew."""
+        self.busy_until = max(self.busy_until, time.monotonic() + GRACE_S)
+
     def close(self) -> None:
         """End the zygote and everything under it, and remove its folder."""
         self.control.close()
@@ -187,6 +222,7 @@ class Zygote:
         os.close(self.log)
         if self.boxes:
             shutil.rmtree(self.boxes, ignore_errors=True)
+            os.close(self.held)
 
 
 class Pool:
@@ -195,15 +231,22 @@ class Pool:
     def __init__(self, size: int, backend: str) -> None:
         self.size, self.backend = size, backend
         self.zygotes: list[Zygote] = []
+        sweep()
 
     def fill(self) -> None:
-        """Start the zygotes that are missing, side by side. Raises IsolationError."""
-        fresh = []
-        while len(self.zygotes) < self.size:
-            fresh.append(Zygote(self.backend))
-            self.zygotes.append(fresh[-1])
-        for zygote in fresh:
-            zygote.wait_ready()
+        """Start the zygotes that are missing, side by side, and anew those lost at that. Raises IsolationError."""
+        for left in reversed(range(STARTS)):
+            up = len(self.zygotes)
+            while len(self.zygotes) < self.size:
+                self.zygotes.append(Zygote(self.backend))
+            for zygote in self.zygotes[up:]:
+                try:
+                    zygote.wait_ready()
+                except IsolationError:
+                    if not left:
+                        raise
+                    self.zygotes.remove(zygote)
+                    zygote.close()
 
     def renews(self, zygote: Zygote) -> bool:
         """Whether the next program needs a fresh interpreter."""

@@ -12,10 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from cppo_lib.verifier.budget import Share
 from cppo_lib.verifier.execution import Attempt
 from cppo_lib.verifier.pool import Outcome, Pool, Zygote, receive
 from cppo_lib.verifier.verdict import Finding
-from cppo_lib.verifier.wire import Channel, Closed
+from cppo_lib.verifier.wire import KILLED, WATCHED, Channel, Closed
+
+_ROOM_S = 0.3
+"""How often is asked whether others have left more cores."""
 
 
 class Schedule:
@@ -32,6 +36,7 @@ class Schedule:
         self.alone: deque[Attempt] = deque()
         self.idle: list[Zygote] = []
         self.active: dict[Zygote, Attempt] = {}
+        self.share = Share(pool.size)
         self.poll = select.poll()
         self.by_fd: dict[int, tuple[Zygote, Channel]] = {}
         for zygote in pool.zygotes:
@@ -53,14 +58,19 @@ class Schedule:
     def run(self) -> None:
         """Until every attempt is judged."""
         try:
-            while self.queue or self.alone or self.active:
-                while self.idle and (self.queue or (self.alone and not self.active)):
-                    attempt = (self.queue or self.alone).popleft()
-                    self._start(self._fresh(self.idle.pop()), attempt)
-                self._wait()
+            with self.share:
+                while self.queue or self.alone or self.active:
+                    while self.idle and self._room():
+                        attempt = (self.queue or self.alone).popleft()
+                        self._start(self._fresh(self.idle.pop()), attempt)
+                    self._wait()
         finally:
             for attempt in self.active.values():
                 attempt.release()
+
+    def _room(self) -> bool:
+        """Whether another attempt may start: within this verifier's share of the cores, or alone."""
+        return len(self.active) < self.share.workers() if self.queue else bool(self.alone) and not self.active
 
     def _fresh(self, zygote: Zygote) -> Zygote:
         """The zygote, or a new one in its place where the back-end starts one for every program."""
@@ -84,6 +94,8 @@ class Schedule:
     def _wait(self) -> None:
         """Handle what the processes report, and the silence of those that should have."""
         deadline = min((zygote.busy_until for zygote in self.active), default=0.0)
+        if self.queue and self.share.limited:
+            deadline = min(deadline, time.monotonic() + _ROOM_S)
         ready = self.poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
         for fd, heard in [(fd, self.by_fd[fd]) for fd, _ in ready]:
             # What was handled before may have ended this one, and another may have its number since: with nothing to
@@ -104,7 +116,10 @@ class Schedule:
                 self._unlisten(channel)
             return
         for outcome in outcomes:
-            self._take(zygote, outcome)
+            if outcome.killed == KILLED[WATCHED]:
+                zygote.heard()
+            else:
+                self._take(zygote, outcome)
 
     def _take(self, zygote: Zygote, outcome: Outcome) -> None:
         attempt = self.active.get(zygote)

@@ -7,6 +7,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -15,10 +16,11 @@ import sys
 import time
 import types
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from cppo_lib.verifier import harness, sandbox, values
-from cppo_lib.verifier.wire import ALIVE, OVER_CPU, OVER_DISK, OVER_WALL, REQUEST, send_report
+from cppo_lib.verifier.waiting import WEIGH_S, ask
+from cppo_lib.verifier.wire import ALIVE, BEAT_S, OVER_CPU, OVER_DISK, OVER_WALL, REQUEST, WATCHED, send_report
 
 _DESCRIPTOR = struct.Struct("=i")
 _SPACE = socket.CMSG_SPACE(3 * _DESCRIPTOR.size)
@@ -36,9 +38,22 @@ class Program:
     names: dict[str, Any]
 
 
-def serve_tests(end: socket.socket, box: sandbox.Sandbox, program: Program, *, wakes: bool) -> None:
+class Test(NamedTuple):
+    """A test under way: what the parent calls it, its process, when it began, CPU and wall seconds it may take."""
+
+    number: int
+    pid: int
+    started: float
+    cpu: float
+    wall: float
+
+
+def serve_tests(
+    end: socket.socket, zygote: socket.socket, box: sandbox.Sandbox, program: Program, *, wakes: bool
+) -> None:
     """Answer requests until the parent hangs up: (id, CPU seconds, wall seconds) with the descriptors of the report
-    and of standard input and output, or of the arguments. `wakes` says that the system tells of a child's end."""
+    and of standard input and output, or of the arguments. `zygote` says how long a test has waited for a core; `wakes`
+    that the system tells of a child's end."""
     code, me = program.code, os.getpid()
     while True:
         data, passed, _, _ = end.recvmsg(REQUEST.size, _SPACE)
@@ -54,7 +69,7 @@ def serve_tests(end: socket.socket, box: sandbox.Sandbox, program: Program, *, w
             pid = os.fork()
             if pid == 0:
                 _run(box, program, code, fds, me)
-            ended = _finish(pid, end, cpu, started + wall, wakes)
+            ended = _finish(Test(number, pid, started, cpu, wall), end, zygote, wakes)
             if ended is None:
                 return
             killed, status, usage = ended
@@ -84,14 +99,15 @@ def _run(box: sandbox.Sandbox, program: Program, code: types.CodeType, fds: list
     harness.call(code, program.names, str(program.function), arguments, fds[0])
 
 
-def _finish(pid: int, end: socket.socket, cpu: float, until: float, wakes: bool) -> tuple[int, int, Any] | None:
+def _finish(test: Test, end: socket.socket, zygote: socket.socket, wakes: bool) -> tuple[int, int, Any] | None:
     """Wait for a test, and kill it at its limits: why it was killed, exit status, resources. None after a hang-up."""
     poll = select.poll()
     poll.register(end, 0)  # one test at a time: the next request waits, only a hang-up is heard
-    handle = os.pidfd_open(pid) if wakes else None
+    handle = os.pidfd_open(test.pid) if wakes else None
     if handle is not None:
         poll.register(handle, select.POLLIN)
-    killed, looked = ALIVE, time.monotonic()
+    killed, pid = ALIVE, test.pid
+    looked = weighed = told = time.monotonic()
     try:
         while True:
             events = poll.poll(1000 * (TICK_S if wakes else TICK_S / 10))
@@ -101,7 +117,13 @@ def _finish(pid: int, end: socket.socket, cpu: float, until: float, wakes: bool)
             now = time.monotonic()
             hung_up = any(fd == end.fileno() for fd, _ in events)
             if killed == ALIVE and now - looked > TICK_S:
-                killed, looked = over_limit(pid, cpu, now - until, "."), now
+                late = -math.inf
+                if now - weighed > WEIGH_S:
+                    late, weighed = now - test.started - test.wall - ask(zygote, pid, test.started), now
+                if now - told > BEAT_S:
+                    send_report(end, test.number, 0, WATCHED, 0.0, 0.0, 0.0)
+                    told = now
+                killed, looked = over_limit(pid, test.cpu, late, "."), now
             if killed != ALIVE or hung_up:
                 os.kill(pid, 9)
             if hung_up:

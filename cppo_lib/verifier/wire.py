@@ -20,9 +20,11 @@ REQUEST = struct.Struct("=Qdd")
 REPORT = struct.Struct("=QiBdddB")
 """One process that ended: id, exit status or minus the signal, the limit it was killed for, CPU and wall seconds, peak
 memory as the system counts it (KiB on Linux, bytes elsewhere), and an end mark."""
-ALIVE, OVER_CPU, OVER_WALL, OVER_DISK = range(4)
-KILLED = ("", "cpu", "wall", "disk")
-"""Names of the limits that a process can be killed for; the first: none."""
+ALIVE, OVER_CPU, OVER_WALL, OVER_DISK, WATCHED = range(5)
+KILLED = ("", "cpu", "wall", "disk", "not yet")
+"""Names of the limits that a process can be killed for; the first: none; the last: it runs, and is being watched."""
+BEAT_S = 1.0
+"""How often who watches a process says so."""
 _END = 0xA5
 _PEAKS_PER_MIB = 1024 if sys.platform == "linux" else 1 << 20
 _PIECE = 1 << 16

@@ -44,7 +44,8 @@ for _name, _folder in (("cppo_lib", os.path.dirname(_HERE)), ("cppo_lib.verifier
 from cppo_lib.verifier import harness, isolation, sandbox, values  # noqa: E402
 from cppo_lib.verifier.serving import TICK_S, Program, over_limit, serve_tests  # noqa: E402
 from cppo_lib.verifier.surroundings import COMPILE_S, RECURSION  # noqa: E402
-from cppo_lib.verifier.wire import ALIVE, Channel, Closed  # noqa: E402
+from cppo_lib.verifier.waiting import WEIGH_S, Answers, Waits  # noqa: E402
+from cppo_lib.verifier.wire import ALIVE, BEAT_S, WATCHED, Channel, Closed, send_report  # noqa: E402
 
 STACK = 256 * isolation.MIB
 IDLE_S = 2.0
@@ -59,7 +60,7 @@ Descriptors = dict[str, int]
 
 @dataclass
 class Child:
-    """A running process, and what to kill it for."""
+    """A running process, and what to kill it for; `asks` where its tests' waits for a core are asked for."""
 
     id: int
     pid: int
@@ -67,6 +68,8 @@ class Child:
     started: float
     cpu: float
     wall: float
+    waits: Waits
+    asks: Answers | None = None
     killed: int = ALIVE
 
 
@@ -80,6 +83,7 @@ class Zygote:
         self.handles: dict[int, int] = {}  # process id to a descriptor that ends a poll
         self.poll = select.poll()
         self.poll.register(channel, select.POLLIN)
+        self.weighed = self.told = 0.0
 
     def serve(self) -> None:
         """Answer messages until the parent hangs up or dies."""
@@ -88,6 +92,9 @@ class Zygote:
             for fd, event in self.poll.poll(1000 * waiting):
                 if fd == self.channel.fileno() and not self._listen(event):
                     return
+                for asks in [child.asks for child in self.children if child.asks]:
+                    if asks.socket.fileno() == fd:
+                        asks.answer()
             self._watch()
             self._reap()
 
@@ -112,24 +119,47 @@ class Zygote:
         self.end([child for child in self.children if child.slot == job["slot"]])
         several = "channel" in fds
         cpu, wall = (serving_time(job), math.inf) if several else (job["cpu"], job["wall"])
-        started = time.monotonic()
+        started, asks = time.monotonic(), Answers() if several else None
         pid = os.fork()
         if pid == 0:
-            (self._serve_program if several else self._run_alone)(job, fds)
-        self.children.append(Child(job["id"], pid, job["slot"], started, cpu, wall))
+            if asks is None:
+                self._run_alone(job, fds)
+            self._serve_program(job, fds, asks.theirs)
+        self.children.append(Child(job["id"], pid, job["slot"], started, cpu, wall, Waits(started), asks))
+        if asks is not None:
+            asks.theirs.close()
+            self.poll.register(asks.socket, select.POLLIN)
         if self.wakes:
             self.handles[pid] = os.pidfd_open(pid)
             self.poll.register(self.handles[pid], select.POLLIN)
 
     def _watch(self) -> None:
         """Kill a process that is over its CPU time, its wall time or its disk quota."""
+        now = time.monotonic()
+        waited = self._weigh(now)
         for child in self.children:
-            running = time.monotonic() - child.started
+            running = now - child.started
             if child.killed == ALIVE and running >= TICK_S:
                 folder = self.sandbox.boxes[child.slot] if child.wall < math.inf else None
-                child.killed = over_limit(child.pid, child.cpu, running - child.wall, folder)
+                child.killed = over_limit(child.pid, child.cpu, running - child.wall - waited, folder)
                 if child.killed != ALIVE:
                     os.kill(child.pid, 9)
+
+    def _weigh(self, now: float) -> float:
+        """Seconds that the children have waited for a core, infinite if their wall time cannot be up now.
+
+        Of two that work together one sleeps while the other waits: neither's time counts then. From time to time it is
+        said that they are watched and will end; one that serves tests says so itself, but not while it compiles.
+        """
+        if not self.children or now - max(self.weighed, self.children[0].started) < WEIGH_S:
+            return math.inf
+        self.weighed = now
+        waited = [child.waits.look(child.pid, now) for child in self.children]
+        watched = any(child.wall < math.inf for child in self.children) or math.inf in waited
+        if watched and now - max(self.told, self.children[0].started) > BEAT_S:
+            self.told = now
+            send_report(self.channel.socket, self.children[0].id, 0, WATCHED, 0.0, 0.0, 0.0)
+        return sum(waited)
 
     def _reap(self) -> None:
         for child in list(self.children):
@@ -145,6 +175,9 @@ class Zygote:
         if handle := self.handles.pop(child.pid, None):
             self.poll.unregister(handle)
             os.close(handle)
+        if child.asks is not None:
+            self.poll.unregister(child.asks.socket)
+            child.asks.close()
         sandbox.empty(self.sandbox.boxes[child.slot])
 
     def end(self, children: list[Child]) -> None:
@@ -165,7 +198,7 @@ class Zygote:
             self.sandbox.enter(job["slot"], job["memory"], job["file"])
         run_test(self.sandbox, job, fds, self.pid)
 
-    def _serve_program(self, job: Job, fds: Descriptors) -> NoReturn:
+    def _serve_program(self, job: Job, fds: Descriptors, zygote: socket.socket) -> NoReturn:
         with failing_setup():
             self.sandbox.enter(job["slot"], job["memory"], job["file"])
             isolation.stay_on_this_core()
@@ -174,14 +207,14 @@ class Zygote:
             isolation.limit_cpu(math.ceil(COMPILE_S), ceiling)
             source = read_source(fds)
             end = socket.socket(fileno=fds["channel"])
-            sandbox.close_all_but([fds["channel"], self.sandbox.null, *self.sandbox.kept])
+            sandbox.close_all_but([fds["channel"], zygote.fileno(), self.sandbox.null, *self.sandbox.kept])
             code = harness.compiled(source)
             # From here on also the back-stop of its tests, which inherit it and are watched from here
             isolation.limit_cpu(ceiling, ceiling)
             sys.setrecursionlimit(RECURSION[job["prelude"]])
             names = begin(self.sandbox, job)
             gc.enable()
-            serve_tests(end, self.sandbox, Program(job["kind"], job["function"], code, names), wakes=self.wakes)
+            serve_tests(end, zygote, self.sandbox, Program(job["kind"], job["function"], code, names), wakes=self.wakes)
         os._exit(0)
 
 
