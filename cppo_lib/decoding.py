@@ -6,7 +6,10 @@ share (all of it where a problem is asked several times, the problem where K sol
 its key-value cache is copied; sequences that have ended leave the batch; and the nucleus is cut from the most likely
 tokens instead of sorting the whole vocabulary at every step. On a GPU the step itself is one launch (`decode_steps`).
 
-Every sequence has random numbers of its own, so that what is drawn for it does not depend on its neighbours.
+Every sequence has random numbers of its own, so that what is drawn for it depends on its neighbours by the rounding of
+its logits alone. So that this shows rarely, a token is not drawn from the cumulated probabilities of the vocabulary,
+each of which moves with any rounding before it, but by descent: which FAN-th of the vocabulary, which FAN-th of that,
+and so on, each with a number of its own (docs/draws.md says what it is worth).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from cppo_lib.decode_steps import FixedStep, GrowingStep, capturable
+from cppo_lib.draws import PARTS
 from cppo_lib.errors import ModelError
 from cppo_lib.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
 
@@ -29,6 +33,8 @@ CROWD = 8
 """Ended sequences leave the batch once they are at least one in CROWD: each departure copies the cache."""
 SHARED = 0.5
 """Prompts that have at least this part of their tokens in common, from the first on, share the reading of these."""
+FAN = 32
+"""Parts among which a step of a token's descent chooses: FAN ** PARTS tokens are more than a vocabulary has."""
 WASTE = 1.7
 """Prompts are read by length where reading all at once would take so many times their own tokens, for the padding."""
 SPREAD = 1.25
@@ -48,27 +54,43 @@ class Draw:
     top_p: float = 1.0
 
     def __call__(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """Tokens (B,) from logits (B, V) and uniform numbers in [0, 1) (B,), by the inverse of the distribution."""
+        """Tokens (B,) from logits (B, V) and uniform numbers in [0, 1) (B, PARTS)."""
         if self.temperature == 0:
             return logits.argmax(dim=-1)
         scaled = logits.float() / self.temperature
         if self.top_p >= 1:
-            return _inverse(scaled.softmax(dim=-1), uniform)
+            return _descend(scaled.softmax(dim=-1), uniform, scaled.shape[-1])
         total = scaled.logsumexp(dim=-1, keepdim=True)
         values, tokens = scaled.topk(min(HEAD, scaled.shape[-1]), dim=-1)
         if ((values - total).exp().sum(dim=-1) < self.top_p).any():
             values, tokens = scaled.sort(dim=-1, descending=True)
         p = (values - total).exp()
         before = p.cumsum(dim=-1) - p
-        picked = _inverse(p.where(before < self.top_p, 0.0), uniform)
-        return tokens.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
+        tokens, order = tokens.sort(dim=-1)
+        return _descend(p.where(before < self.top_p, 0.0).gather(-1, order), uniform, scaled.shape[-1], tokens)
 
 
-def _inverse(p: Tensor, uniform: Tensor) -> Tensor:
-    """Indices (B,) at which the cumulated weights p (B, N) pass the share `uniform` (B,) of their sum."""
-    cumulated = p.double().cumsum(dim=-1)
-    wanted = uniform.unsqueeze(-1).to(cumulated) * cumulated[:, -1:]
-    return torch.searchsorted(cumulated, wanted, right=True).squeeze(-1).clamp(max=p.shape[-1] - 1)
+def _descend(p: Tensor, uniform: Tensor, size: int, tokens: Tensor | None = None) -> Tensor:
+    """Tokens (B,) of a vocabulary of `size`, drawn with the weights p (B, N) and the numbers `uniform` (B, PARTS).
+
+    `tokens`: which the weights are of (B, N), ascending; None: of all. What has no weight is never drawn.
+    """
+    cumulated = p.cumsum(dim=-1, dtype=torch.float64)
+    depth = next(depth for depth in range(1, PARTS + 1) if FAN**depth >= size)
+    first = torch.zeros(len(p), 1, dtype=torch.long, device=p.device)  # token of the part that the descent is in
+    before = cumulated.new_zeros(len(p), 1)  # weight of the tokens before it
+    for step in range(depth):
+        width = FAN ** (depth - 1 - step)
+        last = first + torch.arange(width - 1, FAN * width, width, device=p.device)  # tokens of the parts of the part
+        at = last if tokens is None else torch.searchsorted(tokens, last, right=True) - 1
+        upto = cumulated.gather(-1, at.clamp(min=0, max=p.shape[-1] - 1))
+        if tokens is not None:
+            upto = upto.where(at >= 0, 0.0)
+        wanted = torch.lerp(before, upto[:, -1:], uniform[:, step : step + 1])
+        passed = ((upto <= wanted) & (upto < upto[:, -1:])).sum(dim=-1, keepdim=True)
+        before = upto.gather(-1, (passed - 1).clamp(min=0)).where(passed > 0, before)
+        first = first + width * passed
+    return first.squeeze(-1)
 
 
 @torch.inference_mode()
@@ -86,7 +108,7 @@ def sample(
 
     Args:
         prompts: token ids; equal ones are read once.
-        uniform: numbers in [0, 1), (B, T): row b draws the at most T tokens of completion b.
+        uniform: numbers in [0, 1), (B, T, PARTS) of float64: row b draws the at most T tokens of completion b.
         draw: how a token is drawn; end_ids: tokens that end a completion; pad_id: fills up short prompts on the left.
         report: told at each step how many completions have ended.
 

@@ -17,13 +17,17 @@ from torch import Tensor
 
 Place = tuple[int | str, ...]
 """Where a completion stands; places that differ have independent random numbers."""
+PARTS = 4
+"""Numbers that a token is drawn with (see `cppo_lib.decoding`)."""
 
 
 def uniform(places: Sequence[Place], count: int) -> Tensor:
-    """Numbers in [0, 1), (places, count) of float64; a greater count continues the rows of a smaller one."""
-    read = b"".join(hashlib.shake_128(repr(place).encode()).digest(8 * count) for place in places)
-    bits = np.frombuffer(read, dtype="<u8").reshape(len(places), count)
-    return torch.from_numpy((bits >> 11) * 2.0**-53)
+    """Numbers in [0, 1) for `count` tokens at each place, (places, count, PARTS) of float64.
+
+    A greater count continues the numbers of a smaller one.
+    """
+    read = b"".join(hashlib.shake_128(repr(place).encode()).digest(4 * PARTS * count) for place in places)
+    return torch.from_numpy(np.frombuffer(read, dtype="<u4").reshape(len(places), count, PARTS) * 2.0**-32)
 
 
 def seed_of(*place: int | str) -> int:

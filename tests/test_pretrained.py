@@ -20,6 +20,7 @@ from transformers.models.qwen3_5 import Qwen3_5Config
 from cppo_lib import config, data_prep, distil, evaluation, model, paths, sft, store, training
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.decoding import Draw, sample
+from cppo_lib.draws import PARTS
 from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError, TrainingError
 from cppo_lib.parameters import SCRATCH_KEYS
 from cppo_lib.prompts import PromptStyle, parse_tuple
@@ -109,7 +110,7 @@ def rl_params(**changes: object):
 
 def greedy(policy, tokenizer, text: str) -> list[int]:
     prompts = [tokenizer(text)["input_ids"], tokenizer("Find the")["input_ids"]]
-    uniform = torch.zeros(2, 12)
+    uniform = torch.zeros(2, 12, PARTS)
     rows = sample(policy.eval(), prompts, uniform, draw=Draw(0.0), end_ids=[tokenizer.eos_token_id], pad_id=1)
     return rows[0]
 

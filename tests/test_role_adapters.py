@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from cppo_lib import config, data_prep, evaluation, model, paths, store, training
 from cppo_lib.batching import compact
 from cppo_lib.decoding import Draw, sample
+from cppo_lib.draws import PARTS
 from cppo_lib.engine import HFEngine
 from cppo_lib.errors import ModelError
 from cppo_lib.parameters import Evaluation, RLTraining
@@ -140,7 +141,7 @@ def test_both_are_trained_resume_to_the_same_bits_and_act_in_their_role(prepared
 
 def test_a_saved_role_is_a_policy_by_itself(prepared):
     run = trained(steps=2)
-    prompt, draws = [[5, 6, 7]], torch.zeros(1, 8)
+    prompt, draws = [[5, 6, 7]], torch.zeros(1, 8, PARTS)
     for role in ROLES:
         policy, tokenizer = model.load_policy(role_policy(str(run / "policy"), role))
         assert len(sample(policy, prompt, draws, draw=Draw(0.0), end_ids=[tokenizer.eos_token_id], pad_id=1)[0]) > 0
