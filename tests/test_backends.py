@@ -7,6 +7,7 @@ vectors: verdict, tests passed, first failing test and the verdict of each test 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -172,10 +173,11 @@ def test_wall_time_does_not_count_while_others_have_the_core() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_tests_and_the_limit_of_all_together(backend: str) -> None:
     """The two rules that change which tests are run do so alike everywhere."""
-    programs = [case.program for case in CASES if case.problem is NUMBERS]
-    slow = "import time\nwhile time.process_time() < 0.05: pass\nprint(input())"
-    with Verifier(workers=2, backend=usable(backend), all_tests=True, total_cpu_s=0.13) as verifier:
-        results = verifier.verify(NUMBERS, [*programs, slow])
+    pairs = [(NUMBERS, case.program) for case in CASES if case.problem is NUMBERS]
+    slow = "import time\nwhile time.process_time() < 0.2: pass\nprint(input())"
+    pairs.append((dataclasses.replace(NUMBERS, cpu_limit_s=1.0), slow))
+    with Verifier(workers=2, backend=usable(backend), all_tests=True, total_cpu_s=0.5) as verifier:
+        results = verifier.verify_many(pairs)
     for case, result in zip([case for case in CASES if case.problem is NUMBERS], results, strict=False):
         assert [test.verdict for test in result.tests][:3] == ["AC"] * 3 and result.verdict == case.verdict, result
     assert results[-1].verdict == "TLE" and "together" in results[-1].reason and len(results[-1].tests) == 3

@@ -19,7 +19,7 @@ from cppo_lib.verifier.compare import STDIO, apps_legacy, call_apps, call_lcb, c
 from cppo_lib.verifier.values import Opaque, decode, encode
 
 pytestmark = pytest.mark.filterwarnings("ignore:comparator apps_legacy")
-PROPERTY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=150)
 
 LCB = [
     *(("3 4", "3 4 ", True), ("3 4\n\n", "3 4", True), ("\n3 4", "3 4", True), ("3  4", "3 4", True)),
@@ -188,19 +188,25 @@ def test_an_object_that_equals_everything_becomes_opaque() -> None:
         assert not same(decode(encode([Equal()])), "[1]")
 
 
+def seconds(right: Callable[[], bool]) -> float:
+    """CPU seconds of the quickest of three tries: neighbours slow some of them down."""
+    spent = []
+    for _ in range(3):
+        start = time.process_time()
+        assert right()
+        spent.append(time.process_time() - start)
+    return min(spent)
+
+
 @pytest.mark.parametrize("output", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("same", STDIO.values(), ids=STDIO)
 def test_hostile_output_is_refused_quickly(same: Callable[[str, str], bool], output: str) -> None:
-    start = time.process_time()
-    assert not same(output, "1")
-    assert time.process_time() - start < (1 if output.startswith("2") else 0.1)
+    assert seconds(lambda: not same(output, "1")) < (1 if output.startswith("2") else 0.1)
 
 
 @pytest.mark.parametrize("same", STDIO.values(), ids=STDIO)
 def test_a_long_right_answer_in_another_spelling_takes_seconds_at_most(same: Callable[[str, str], bool]) -> None:
-    start = time.process_time()
-    assert same("1.0 " * 200_000, "1 " * 200_000)
-    assert time.process_time() - start < 3
+    assert seconds(lambda: same("1.0 " * 200_000, "1 " * 200_000)) < 3
 
 
 @PROPERTY

@@ -16,7 +16,7 @@ from cppo_lib.decomposition import TERMS, decompose, decomposition
 from cppo_lib.errors import ParameterError
 from cppo_lib.stats import pass_at_k, score_table
 
-PROPERTY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=100)
 
 
 @st.composite

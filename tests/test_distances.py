@@ -19,7 +19,7 @@ PROGRAMS = [
     "n = 0\nfor x in input().split():\n    n += int(x)\nprint(n)",
     "the answer is (",
 ]
-PROPERTY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=100)
 SETS = st.lists(st.sets(st.integers(0, 7), max_size=8), min_size=1, max_size=6)
 
 

@@ -24,7 +24,7 @@ from cppo_lib.diversity import (
 from cppo_lib.ideas import IdeaPair
 from cppo_lib.stats import KEY
 
-PROPERTY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=100)
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 # --- indices ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cppo_lib.errors import ParameterError
 from cppo_lib.ideas import IdeaPair, same_idea_rate, same_ideas, wasted_attempts
 
-PROPERTY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=100)
 
 
 def with_programs(*programs: str) -> pd.DataFrame:

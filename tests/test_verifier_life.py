@@ -221,7 +221,7 @@ def test_h32_a_killed_process_takes_those_below_with_it(folder: Path, backend: s
     """Programs that never end: the worker is killed, then what serves or runs the test; no process outlives it."""
     if missing(backend):
         pytest.skip(missing(backend))
-    task = several(stdio(cpu=0.6), tests)
+    task = several(stdio(cpu=60.0), tests)
     below = 1 if tests == 1 else 2
     with Verifier(workers=1, backend=backend) as verifier, ThreadPoolExecutor(1) as thread:
         worker = len(children(os.getpid()))  # bubblewrap's has three processes
@@ -230,7 +230,7 @@ def test_h32_a_killed_process_takes_those_below_with_it(folder: Path, backend: s
             assert eventually(lambda: len(found := children(os.getpid())) == worker + below and busy(found[-1]))
             found = children(os.getpid())
             os.kill(found[depth], signal.SIGKILL)
-            assert eventually(lambda gone=found[depth:]: not any(map(parent_of, gone)), 0.5), found
+            assert eventually(lambda gone=found[depth:]: not any(map(parent_of, gone))), found
         assert result.result()[0].verdict == "IE"
     assert left(folder) == []
 
@@ -287,7 +287,7 @@ def test_what_a_kill_of_everything_leaves_is_swept_later(folder: Path) -> None:
 def test_interrupting_a_batch_keeps_what_is_judged(folder: Path, backend: str) -> None:
     if missing(backend):
         pytest.skip(missing(backend))
-    judge, sent = Judge(folder, 400, backend, extra="\nimport time; time.sleep(0.05)"), []
+    judge, sent = Judge(folder, 400, backend, extra="\nimport time; time.sleep(0.25)"), []
 
     def interrupt(judge: Judge) -> None:
         sent.append(time.monotonic())
@@ -296,7 +296,7 @@ def test_interrupting_a_batch_keeps_what_is_judged(folder: Path, backend: str) -
     results = judge.run({10: interrupt})
     took = time.monotonic() - sent[0]
     assert results == [] and "KeyboardInterrupt" in judge.errors.read_text()
-    assert took < 2, f"it took {took:.1f} s to stop"
+    assert took < 20, f"it took {took:.1f} s to stop"  # all of them take 50 s
     assert not judge.left(folder)
     assert rows(folder) >= judge.judged >= 10
 

@@ -23,7 +23,7 @@ from cppo_lib.verifier.harness import SETUP_FAILED, Gone, Unusable
 from cppo_lib.verifier.pool import Outcome
 from cppo_lib.verifier.values import Opaque, decode, encode
 
-PROPERTY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=150)
 VERDICTS = {"AC", "WA", "TLE", "MLE", "OLE", "RE", "CE", "IE"}
 STDIO = Problem(id="stdio", source="wire", statement="print 42", tests=(Test(input="", expected="42\n"),))
 CALL = Problem(

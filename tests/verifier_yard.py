@@ -68,7 +68,7 @@ def resident(pid: int | str = "self", field: str = "VmRSS") -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
     """Whether something becomes true within some seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
