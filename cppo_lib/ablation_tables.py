@@ -15,7 +15,6 @@ import pandas as pd
 
 from cppo_lib import paths, render, store
 from cppo_lib.attempt_tables import training_means
-from cppo_lib.benchmarks import crossroads
 from cppo_lib.bootstrap import bootstrap_interval
 from cppo_lib.cells import Cell
 from cppo_lib.comparisons import ALPHA, TARGET, detectable, difference, draws, mark
@@ -146,8 +145,7 @@ def sweep_table(results: Results) -> Table | None:
     rows = []
     for method in sorted(methods, key=lambda method: results.sizes[method]):
         row = _measures(results, method)
-        if results.ceilings is not None:
-            closed = crossroads.ceilings(results.sizes[method])
+        if (closed := results.ceilings_at(results.sizes[method])) is not None:
             row |= {name: float(closed[name]) for name in ("independent", "coordinated")}
             row |= {"share": row["pass@K"] / row["coordinated"], "above": row["pass@K"] - row["independent"]}
         rows.append(row)

@@ -3,7 +3,7 @@
 Problems are streamed from the benchmark's loader into `<split>.jsonl`, so that a data set may be larger than memory;
 what is kept of each is a row of facts for the report (`problems.parquet`). Beside them lie `skipped.jsonl`, what the
 loader left out and why; `overlap.csv`, what was taken out of the training split because an evaluation problem has the
-same statement or nearly; for crossroads `corpus.jsonl`, which the base model is pretrained on, and `ceilings.json`; and
+same statement or nearly; for crossroads `corpus.jsonl`, which the base model is pretrained on; and
 last `summary.json` with the exact sources.
 
 Reference programs are judged before a split is written (`cppo_lib.references`).
@@ -45,9 +45,11 @@ def prepare(cfg: DataPrep) -> Path:
         MissingArtefactError: a benchmark of `remove_overlap_with` is not prepared yet.
         ParameterError: a benchmark of `remove_overlap_with` has no evaluation split prepared.
     """
-    others = [_folder(cfg.profile, name) / "summary.json" for name in _others(cfg)]
-    for summary in others:
-        paths.require(summary, notebook="01_data_prep")
+    others = []
+    for name in _others(cfg):
+        hint = f"prepare {name} with params/{cfg.profile}/01_data_prep.{name}.yaml, since remove_overlap_with names it"
+        summary = _folder(cfg.profile, name) / "summary.json"
+        others.append(paths.require(summary, notebook="01_data_prep", hint=hint))
     folder = store.resumable_dir(_folder(cfg.profile, cfg.benchmark), sources.fingerprint(cfg, others))
     done = folder / "summary.json"
     if store.finished(folder) and _unchanged(store.read_json(done)["sources"]):
@@ -130,7 +132,10 @@ def _known(path: Path, part: Path) -> dict[str, Any] | None:
 
 
 def facts_of(problem: Problem) -> dict[str, Any]:
-    """What the report needs of a problem: sizes and origin, `statement` being its length in characters."""
+    """What the reports need of a problem: sizes and origin, `statement` being its length in characters.
+
+    In crossroads also the method behind its hidden tests, from which the ceilings of the evaluated problems follow.
+    """
     return {
         "id": problem.id,
         "group": str(problem.meta.get("group", "")),
@@ -141,6 +146,7 @@ def facts_of(problem: Problem) -> dict[str, Any]:
         "public": sum(test.visibility == "public" for test in problem.tests),
         "statement": len(problem.statement),
         "reference": references.has_reference(problem),
+        "hidden_method": str(problem.meta.get("hidden_method", "")),
     }
 
 
@@ -260,7 +266,6 @@ def _finish(cfg: DataPrep, folder: Path, parts: dict[str, dict[str, Any]], other
     if cfg.benchmark == "crossroads":
         corpus = _world(cfg)["corpus"]
         written.append(store.write_text(folder / "corpus.jsonl", "".join(json.dumps(row) + "\n" for row in corpus)))
-        written.append(store.write_json(folder / "ceilings.json", crossroads.ceilings(cfg.k)))
     store.write_summary(folder, cfg, values=values, artefacts=written, inputs=others)
     shutil.rmtree(folder / "parts")
 

@@ -153,8 +153,8 @@ def cut_caveat(cells: Sequence[Cell]) -> str:
     limits = {limit for results, method in each for limit in results.of(method)["program_limit"].unique()}
     allowed = " or ".join(map(str, sorted(limits)))
     return (
-        f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all. Many of "
-        "these are unfinished, so scores may be higher with more room (S1)."
+        f"A program may have {allowed} tokens: {span(shares)} of a method's programs used them all. "
+        "These may be unfinished, and scores higher with more room (S1)."
     )
 
 

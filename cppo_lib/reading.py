@@ -77,8 +77,10 @@ def _bullets(sentences: Iterator[str]) -> str:
 def _claims(results: Results) -> Iterator[str]:
     score = f"pass@{results.k}"
     mean = bootstrap_interval(results.scores[TARGET], **draws(results))
-    if results.ceilings is not None:
-        ceiling, top = (float(results.ceilings[name]) for name in ("independent", "coordinated"))
+    ceiling, top = (float((results.ceilings or {}).get(name, math.nan)) for name in ("independent", "coordinated"))
+    if math.isclose(ceiling, top):
+        yield f"Both ceilings of these problems are {top:.3f}: they are too few, or K too small, to show coordination."
+    elif results.ceilings is not None:
         verdict = "**Holds**" if mean.low > ceiling else "**Open**" if mean.high > ceiling else "**Does not hold**"
         above = (mean.estimate - ceiling) / (top - ceiling)
         way = f"{above:.0%} of the way from there to" if above > 0 else f"{ceiling - mean.estimate:.3f} below that;"

@@ -1,4 +1,4 @@
-"""What the reporting notebooks read: attempt records, training metrics and ceilings of a profile.
+"""What the reporting notebooks read: attempt records, training metrics and prepared problems of a profile.
 
 Everything in a table or figure is computed from the `Results` of one profile, benchmark and split.
 Methods are found by looking at which records exist, and come in the order of the paper's story.
@@ -93,8 +93,8 @@ class Results:
         attempts: all attempt records; `method` and `seed` tell the runs apart, and `program_limit` is how many tokens
             a program of the run may have.
         metrics: training metrics, one row per step, with columns `arm` and `seed`; may be empty.
-        ceilings: pass@K in closed form (`direct`, `independent`, `coordinated`); None where the
-            benchmark's optimum is unknown.
+        hidden: context and hidden method of each evaluated problem of crossroads, from which the ceilings follow; None
+            where a benchmark's optimum is unknown.
         sources: the files that were read.
         models: the base model that each method's policy was made from; `scratch`: the tiny one.
         limit: only the first problems of the split were used, so many; 0: all of it.
@@ -105,7 +105,7 @@ class Results:
     params: Report
     attempts: pd.DataFrame
     metrics: pd.DataFrame
-    ceilings: Mapping[str, Any] | None
+    hidden: tuple[tuple[str, str], ...] | None
     sources: tuple[Path, ...]
     models: Mapping[str, str]
     limit: int = 0
@@ -179,11 +179,19 @@ class Results:
         attempts = self.of(method)
         return float((attempts["solver_tokens"] >= attempts["program_limit"]).mean())
 
+    @functools.cached_property
+    def ceilings(self) -> Mapping[str, Any] | None:
+        """pass@K in closed form (`direct`, `independent`, `coordinated`) on the evaluated problems; None: unknown."""
+        return self.ceilings_at(self.k)
+
+    def ceilings_at(self, k: int) -> Mapping[str, Any] | None:
+        """The closed forms for another k."""
+        return None if self.hidden is None else crossroads.ceilings(k, self.hidden)
+
     def ceilings_by_k(self, most: int | None = None) -> dict[int, Mapping[str, Any]]:
         """The closed forms for k = 1..most, by default K; empty where the optimum is unknown."""
-        if self.ceilings is None:
-            return {}
-        return {k: crossroads.ceilings(k) for k in range(1, (most or self.k) + 1)}
+        each = {k: self.ceilings_at(k) for k in range(1, (most or self.k) + 1)}
+        return {k: closed for k, closed in each.items() if closed is not None}
 
     def setting(self) -> str:
         """The sizes behind every number, in words, for captions."""
@@ -215,9 +223,9 @@ def load_results(params: Report) -> Results:
     """Read the records of seeds 0 to `params.seeds` - 1.
 
     Raises:
-        MissingArtefactError: no records at all, a method that lacks a seed, or ceilings that
-            01_data_prep has not written.
-        DamagedError: records, metrics or ceilings are not what was written.
+        MissingArtefactError: no records at all, a method that lacks a seed, or problems that 01_data_prep has not
+            written.
+        DamagedError: records, metrics or problems are not what was written.
     """
     runs = store.runs_root() / params.profile
     records = _record_files(params, runs / "04_evaluation")
@@ -239,23 +247,34 @@ def load_results(params: Report) -> Results:
     finished = [path for file in metric_files if (path := file.with_name("summary.json")).exists()]
     told = {_run(path)["arm"]: store.read_json(path).get("problems") for path in finished}
     trained_on = {arm: problems for arm, problems in told.items() if problems}
-    ceilings, sources = None, [*records, *metric_files, *finished]
+    hidden, sources = None, [*records, *metric_files, *finished]
     if params.benchmark == "crossroads":
-        path = runs / "01_data_prep" / params.benchmark / "ceilings.json"
-        ceilings = store.read_json(store.checked(store.require(path, notebook="01_data_prep")))
+        path = store.require(runs / "01_data_prep" / params.benchmark / "problems.parquet", notebook="01_data_prep")
+        hidden = _hidden(pd.read_parquet(store.checked(path)), attempts)
         sources.append(path)
     models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
     limit = _limit(params, origins)
-    return Results(params, attempts, metrics, ceilings, tuple(sources), models, limit, trained_on)
+    return Results(params, attempts, metrics, hidden, tuple(sources), models, limit, trained_on)
+
+
+def _hidden(problems: pd.DataFrame, attempts: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """Context and hidden method of the problems that were evaluated."""
+    evaluated = problems[problems["id"].isin(attempts["problem_id"].unique())]
+    return tuple(zip(evaluated["group"], evaluated["hidden_method"], strict=True))
 
 
 def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:
-    """The smallest limit on problems of the evaluations and of the data preparation before them; 0 without any."""
-    origins = list(evaluations)
-    prepared = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
-    if prepared.exists():
-        origins.append(store.read_json(prepared)["provenance"]["params"])
-    return min((limit for origin in origins if (limit := origin["limit"])), default=0)
+    """The smallest limit that left problems out, of the evaluations or the data preparation before them; 0 for none.
+
+    A benchmark that holds as many problems as its preparation may take counts as cut: nobody has looked further.
+    """
+    limits = [origin["limit"] for origin in evaluations]
+    path = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
+    if path.exists():
+        prepared = store.read_json(path)
+        problems, most = prepared["splits"][params.split]["problems"], prepared["provenance"]["params"]["limit"]
+        limits = [limit for limit in limits if limit < problems] + ([most] if most == problems else [])
+    return min(filter(None, limits), default=0)
 
 
 def _record_files(params: Report, folder: Path) -> list[Path]:
@@ -266,7 +285,7 @@ def _record_files(params: Report, folder: Path) -> list[Path]:
         if seed < params.seeds:
             found.setdefault(method, set()).add(seed)
     if not found:
-        store.require(folder / f"{prefix}direct.s0.parquet", notebook="04_evaluation")
+        store.require(folder / f"{prefix}<method>.s<seed>.parquet", notebook="04_evaluation")
     # what no seed trains is evaluated once; what one seed trains, all seeds train
     wanted = {m: seeds if len(seeds) == 1 else range(params.seeds) for m, seeds in found.items()}
     files = [folder / f"{prefix}{m}.s{seed}.parquet" for m in sorted(found) for seed in wanted[m]]

@@ -8,6 +8,7 @@ the right ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from cppo_lib import store
 from cppo_lib.benchmarks import crossroads
 from cppo_lib.benchmarks.crossroads_methods import Method
+from cppo_lib.results import Results
 
 P = np.array([0.28, 0.24, 0.20, 0.16, 0.04, 0.03, 0.03, 0.02])
 POPULAR = np.array([0.05, 0.03, 0.10, 0.06, 0.36, 0.20, 0.12, 0.08])
@@ -42,13 +44,16 @@ def draw_methods(method: str, rng: np.random.Generator, k: int) -> list[int]:
     return [int(m) for m in rng.choice(8, size=k, replace=False, p=weights)]
 
 
+def hidden_ranks(problems: int) -> list[int]:
+    """The rank, by p, of the method that each problem hides; the first problems are the same however many there are."""
+    return [int(m) for m in np.random.default_rng(99).choice(8, size=problems, p=P)]
+
+
 def simulate(method: str, *, seed: int = 0, problems: int = 24, tuples: int = 4, k: int = 4) -> pd.DataFrame:
     """Attempt records of one method and seed; the problems are the same for every method."""
-    world = np.random.default_rng(99)
-    hidden = [int(m) for m in world.choice(8, size=problems, p=P)]
     rng = np.random.default_rng([seed, sum(method.encode())])
     rows = []
-    for number, right in enumerate(hidden):
+    for number, right in enumerate(hidden_ranks(problems)):
         for tuple_index in range(tuples):
             for slot, m in enumerate(draw_methods(method, rng, k)):
                 rows.append(_row(method, seed, number, tuple_index, slot, k, m, right))
@@ -165,11 +170,32 @@ def write_arm(runs: Path, arm: str, seed: int, **changes: object) -> None:
 
 
 def write_base(runs: Path, *, model: str = "scratch") -> None:
-    """The ceilings of crossroads and the summary of 02_planner_sft."""
+    """The problems of crossroads, more than any simulated method is evaluated on, and the summary of 02_planner_sft."""
     profile = runs / "test"
-    store.write_json(profile / "01_data_prep" / "crossroads" / "ceilings.json", crossroads.ceilings(4))
+    places = [(crossroads.contexts()[number % 12], number, rank) for number, rank in enumerate(hidden_ranks(600))]
+    rows = [
+        {
+            "split": "test",
+            "id": f"{context.name}/test/{number:03d}",
+            "group": context.name,
+            "hidden_method": ranked_method(context, rank).name,
+        }
+        for context, number, rank in places
+    ]
+    store.write_parquet(profile / "01_data_prep" / "crossroads" / "problems.parquet", rows)
     params = {"profile": "test", "base_model": model}
     store.write_summary(profile / "02_planner_sft", params, values={}, artefacts=[])
+
+
+def in_the_world(results: Results) -> Results:
+    """The results beside the ceilings of crossroads itself: few problems per context are easier than the world."""
+    world = [
+        (context.name, method.name)
+        for context in crossroads.contexts()
+        for method, p in zip(context.family.methods, context.p, strict=True)
+        for _ in range(round(100 * p))
+    ]
+    return replace(results, hidden=tuple(world))
 
 
 def write_runs(runs: Path, *, seeds: tuple[int, ...] = (0,), problems: int = 24, tuples: int = 4) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attempt_frames import simulate, write_arm, write_records, write_runs
+from attempt_frames import in_the_world, simulate, write_arm, write_records, write_runs
 from test_tables_plots import params
 
 from cppo_lib import plots, reading, tables
@@ -28,7 +28,7 @@ def ablated(runs: Path) -> Results:
     for arm, k in (("k1", 1), ("k2", 2), ("k8", 8)):
         write_arm(runs, arm, 0, k=k)
         write_records(runs, simulate("cppo", problems=36, k=k).assign(method=arm), policy=f"arm:{arm}")
-    return load_results(params())
+    return in_the_world(load_results(params()))
 
 
 def test_every_ablation_has_a_name_to_be_read() -> None:
@@ -111,7 +111,7 @@ def test_the_reading_of_bad_results_says_so(runs: Path) -> None:
     """GRPO's records under CPPO's name lose against PKPO and stay below the ceiling."""
     write_runs(runs, problems=36)
     write_records(runs, simulate("grpo", problems=36).assign(method="cppo"), policy="arm:cppo")
-    text = reading.reading(load_results(params()))
+    text = reading.reading(in_the_world(load_results(params())))
     assert "no independent sampler can.* **Does not hold**" in text
     assert "below that; the coordinated ceiling is 0.880" in text
     assert "*CPPO beats pass@K-oriented RL at the same budget.* **Does not hold**" in text

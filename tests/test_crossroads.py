@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 
 import numpy as np
@@ -124,6 +125,19 @@ def test_coordinated_ceiling_is_the_best_of_all_tuples():
     for context in crossroads.contexts():
         best = max(sum(subset) for subset in itertools.combinations(context.p, 4))
         assert crossroads.coordinated_ceiling(context.p, 4) == pytest.approx(best)
+
+
+def test_the_ceilings_of_given_problems_follow_from_what_they_hide():
+    """Two problems per context hide the two methods that are right most often: 1 - 1/2^4 by independent draws."""
+    sizes = {"train_per_context": 1, "dev_per_context": 1}
+    few, many = (crossroads.load("test", **sizes, test_per_context=number) for number in (2, 50))
+    table = crossroads.ceilings(4, crossroads.hidden_methods(few))
+    assert (table["independent"], table["coordinated"]) == (0.9375, 1.0) and len(table["contexts"]) == 12
+    exact, world = crossroads.ceilings(4, crossroads.hidden_methods(many)), crossroads.ceilings(4)
+    assert all(math.isclose(exact[name], world[name]) for name in ("direct", "independent", "coordinated"))
+    one = [("middle/noisy", "mode"), ("middle/noisy", "mode"), ("middle/noisy", "mean")]
+    assert list(crossroads.ceilings(1, one)["contexts"]) == ["middle/noisy"]
+    assert math.isclose(crossroads.ceilings(1, one)["independent"], 2 / 3)
 
 
 def test_ceilings_are_far_apart():

@@ -234,7 +234,7 @@ def test_every_benchmark_is_prepared(benchmark: str, runs: Path, tmp_path: Path)
     assert {row["split"] for row in summary["sources"]} == (
         set() if benchmark == "crossroads" else {*SPLITS[benchmark]}
     )
-    extra = {"corpus.jsonl", "ceilings.json"} if benchmark == "crossroads" else set()
+    extra = {"corpus.jsonl"} if benchmark == "crossroads" else set()
     splits = {f"{split}.jsonl" for split in SPLITS[benchmark]}
     other = {"fingerprint.txt", "problems.parquet", "skipped.jsonl", "summary.json"}
     assert {path.name for path in folder.iterdir()} == splits | other | extra

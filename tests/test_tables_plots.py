@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from attempt_frames import METHODS, ranked_method, simulate, write_records, write_runs
+from attempt_frames import METHODS, in_the_world, ranked_method, simulate, write_records, write_runs
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -50,7 +50,7 @@ def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CPPO_RUNS", str(runs))
         write_runs(runs, seeds=(0, 1), problems=48)
-        yield load_results(params(seeds=2))
+        yield in_the_world(load_results(params(seeds=2)))
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -82,6 +82,34 @@ def test_results_of_a_first_look_are_marked_as_partial(
     assert render.sidecar("T1", "caption", results)["command"].endswith(f" SEEDS={results.params.seeds}")
     monkeypatch.setenv("CPPO_RUNS", str(runs / "first-4"))
     assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
+
+
+@pytest.mark.parametrize(("prepared", "most", "limit"), [(3, 0, 0), (3, 3, 3), (4, 0, 0), (5, 0, 4), (5, 8, 4)])
+def test_a_limit_that_leaves_nothing_out_makes_nothing_partial(
+    runs: Path, prepared: int, most: int, limit: int
+) -> None:
+    """The evaluations take the first four problems, the preparation at most `most` (0: all) of the benchmark's."""
+    write_runs(runs, problems=4)
+    write_records(runs, simulate("cppo", problems=4), policy="arm:cppo", limit=4)
+    values = {"splits": {"test": {"problems": prepared}}}
+    folder = runs / "test" / "01_data_prep" / "crossroads"
+    store.write_summary(folder, {"profile": "test", "limit": most}, values=values, artefacts=[])
+    assert load_results(params()).limit == limit
+
+
+def test_the_ceilings_are_those_of_the_evaluated_problems(runs: Path, two_seeds: Results) -> None:
+    write_runs(runs, problems=24)
+    results = load_results(params())
+    assert results.hidden is not None and len(results.hidden) == 24 < len(two_seeds.hidden or ())
+    assert results.ceilings_by_k()[2] == crossroads.ceilings(2, results.hidden)
+    rows = main_table(results).numbers.set_index("method")
+    assert rows.loc["closed_form.independent", "pass@4"] == crossroads.ceilings(4, results.hidden)["independent"] > 0.8
+
+
+def test_equal_ceilings_leave_nothing_to_show(runs: Path) -> None:
+    write_runs(runs, problems=12)  # one problem per context
+    text = reading.reading(load_results(params()))
+    assert "Both ceilings of these problems are 1.000: they are too few, or K too small, to show coordination." in text
 
 
 def test_programs_that_the_limit_on_tokens_cut_are_counted(runs: Path, two_seeds: Results) -> None:
@@ -137,7 +165,7 @@ def test_missing_inputs_name_their_notebook(runs: Path) -> None:
     write_runs(runs, seeds=(0, 2), problems=2)
     with pytest.raises(MissingArtefactError, match=r"cppo\.s1\.parquet is missing.*04_evaluation"):
         load_results(params(seeds=3))
-    (runs / "test" / "01_data_prep" / "crossroads" / "ceilings.json").unlink()
+    (runs / "test" / "01_data_prep" / "crossroads" / "problems.parquet").unlink()
     with pytest.raises(MissingArtefactError, match=r"01_data_prep\.ipynb"):
         load_results(params())
 
@@ -249,7 +277,7 @@ def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) ->
     assert record["seeds"] == [0, 1] and record["parameters"]["resamples"] == 200
     assert record["command"] == f"make reproduce PROFILE=test SEEDS={two_seeds.params.seeds}"
     sources = {Path(path).name: digest for path, digest in record["sources"].items()}
-    assert "ceilings.json" in sources and len(sources["crossroads.test.cppo.s0.parquet"]) == 64
+    assert "problems.parquet" in sources and len(sources["crossroads.test.cppo.s0.parquet"]) == 64
 
 
 def test_tables_depend_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,20 +121,40 @@ def contexts() -> tuple[Context, ...]:
     return tuple(found)
 
 
-def ceilings(k: int) -> dict[str, Any]:
-    """Closed-form pass@k per context and on average: keys `k, direct, independent, coordinated, contexts`."""
-    table = {
-        context.name: {
-            "direct": direct_rate(context.p, context.q, k),
-            "independent": independent_ceiling(context.p, k),
-            "coordinated": coordinated_ceiling(context.p, k),
+def ceilings(k: int, hidden: Iterable[tuple[str, str]] | None = None) -> dict[str, Any]:
+    """Closed-form pass@k per context and on average: keys `k, direct, independent, coordinated, contexts`.
+
+    Args:
+        hidden: context and hidden method of each problem at hand. Their shares take the place of p, and contexts
+            weigh by their problems; None: the world's p. A quota of few problems cannot hold the methods that are
+            seldom right, so a small split is easier than the world that it was drawn from.
+    """
+    table, sizes = {}, []
+    drawn = None if hidden is None else Counter(hidden)
+    for context in contexts():
+        p = context.p
+        if drawn is not None:
+            counts = [drawn[context.name, method.name] for method in context.family.methods]
+            if not sum(counts):
+                continue
+            p = tuple(count / sum(counts) for count in counts)
+            sizes.append(sum(counts))
+        table[context.name] = {
+            "direct": direct_rate(p, context.q, k),
+            "independent": independent_ceiling(p, k),
+            "coordinated": coordinated_ceiling(p, k),
         }
-        for context in contexts()
-    }
     mean = {
-        key: float(np.mean([row[key] for row in table.values()])) for key in ("direct", "independent", "coordinated")
+        key: float(np.average([row[key] for row in table.values()], weights=sizes or None))
+        for key in ("direct", "independent", "coordinated")
     }
     return {"k": k, **mean, "contexts": table}
+
+
+def hidden_methods(problems: Iterable[Problem]) -> list[tuple[str, str]]:
+    """Context and hidden method of each crossroads problem, as `ceilings` takes them; others are left out."""
+    metas = (problem.meta for problem in problems)
+    return [(str(meta["group"]), str(meta["hidden_method"])) for meta in metas if "hidden_method" in meta]
 
 
 def quota(weights: Sequence[float], n: int) -> list[int]:
