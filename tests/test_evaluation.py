@@ -38,6 +38,7 @@ def parameters(**changes: object) -> Evaluation:
         "prompt_style": "brief", "program_rule": "asked", "procedure": "tuple", "k": K, "tuples": T, "limit": 5,
         "temperature": 1.0, "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0,
         "engine": "hf", "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
+        "others": [],
         "solver_prompt": "method",
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
@@ -152,9 +153,12 @@ def test_the_reporting_notebooks_read_the_records(prepared):
     evaluate(parameters())
     evaluate(parameters(method="direct", procedure="direct", policy="sft"))
     store.write_json(prepared / "test" / "01_data_prep" / "crossroads" / "ceilings.json", crossroads.ceilings(K))
+    from cppo_lib.data_prep import facts_of
     from cppo_lib.parameters import PaperTables
     from cppo_lib.tables import main_tables
 
+    facts = [{"split": "test", **facts_of(problem)} for problem in crossroads.load("test", **SIZES)]
+    store.write_parquet(prepared / "test" / "01_data_prep" / "crossroads" / "problems.parquet", facts)
     report = {"profile": "test", "benchmark": "crossroads", "seed": 0, "split": "test", "seeds": 1}
     results = load_results(
         PaperTables.model_validate(report | {"resamples": 100, "figures_dir": "", "further_cells": []})
