@@ -4,8 +4,8 @@
 
     notebook.setup()
 
-Nothing in this module changes what a notebook computes. It imports nothing of the suite, so that a
-notebook which trains does not depend on how tables and figures of the paper are drawn.
+Nothing in this module changes what a notebook computes beside the series. It imports nothing of the suite, so that
+a notebook which trains does not depend on how tables and figures of the paper are drawn.
 """
 
 from __future__ import annotations
@@ -46,12 +46,17 @@ CEILING_LINES = {"independent": (0, (4, 2)), "coordinated": (0, (1, 1))}
 def setup() -> None:
     """Switch off progress bars and advice of the libraries that the notebook has imported; set the look of figures.
 
+    torch computes on one thread unless OMP_NUM_THREADS says otherwise, as in the series: the bits are the same, and
+    several threads that wait for each other are many times slower beside other work.
+
     Progress of the suite itself (`store.progress`) and errors are still shown. A library that is not there yet stays
     out: a notebook without a model should not spend seconds on importing one's libraries.
     """
     if transformers := sys.modules.get("transformers"):
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
+    if (torch := sys.modules.get("torch")) and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     if datasets := sys.modules.get("datasets"):
         datasets.disable_progress_bars()
     logging.getLogger("trl").setLevel(logging.ERROR)
@@ -60,7 +65,7 @@ def setup() -> None:
 
 
 def ceiling_lines(axes: Axes, ceilings: Mapping[str, Any]) -> None:
-    """Draw the ceilings in `ceilings.json` as horizontal lines; nothing where the mapping is empty."""
+    """Draw the `crossroads.ceilings` as horizontal lines; nothing where the mapping is empty."""
     for name, line in CEILING_LINES.items():
         if name in ceilings:
             axes.axhline(ceilings[name], color="k", lw=1, ls=line, marker="", label=f"{name} ceiling")

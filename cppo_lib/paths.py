@@ -67,15 +67,15 @@ def require(path: Path, *, notebook: str, hint: str | None = None) -> Path:
     Args:
         path: the artefact an earlier notebook writes.
         notebook: that notebook's name, such as `02_planner_sft`.
-        hint: the command that makes it; by default `make reproduce` with the path's profile.
+        hint: what to do instead; by default that notebook, or `make reproduce` with the path's profile.
     """
     if path.exists():
         return path
     if hint is None:
         inside = path.is_relative_to(runs_root())
         profile = path.relative_to(runs_root()).parts[0] if inside else "tiny"
-        hint = f"make reproduce PROFILE={profile}"
-    raise MissingArtefactError(f"{show(path)} is missing: run notebooks/{notebook}.ipynb first (or {hint})")
+        hint = f"run notebooks/{notebook}.ipynb first (or make reproduce PROFILE={profile})"
+    raise MissingArtefactError(f"{show(path)} is missing: {hint}")
 
 
 def policy_source(profile: str, policy: str, seed: int = 0) -> str:

@@ -8,7 +8,7 @@ SHA-256, the runs behind them with parameter file, seed and commit, parameters, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import pandas as pd
 from cppo_lib import origins, paths, store
 from cppo_lib.results import Results
 
+WIDE = 9
+"""More columns than this do not fit beside each other on the page of a notebook."""
 _LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 
 
@@ -34,6 +36,12 @@ class Table:
         """The table as Markdown, numbers right-aligned."""
         sides = ["left", *["right"] * (self.shown.shape[1] - 1)]
         return str(self.shown.to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+    def page(self) -> str:
+        """Markdown as a notebook shows it: with its caption, and turned where a page is too narrow for its columns."""
+        turned = self.shown.set_index(self.shown.columns[0]).T.rename_axis(None).reset_index(names="")
+        table = self if self.shown.shape[1] <= WIDE else replace(self, shown=turned)
+        return f"{table.markdown()}\n\n{self.full_caption}"
 
     def latex(self) -> str:
         """The table as a LaTeX float (needs booktabs)."""

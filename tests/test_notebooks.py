@@ -177,7 +177,9 @@ def test_title_says_what_is_read_and_written(name):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_parameters_are_those_of_the_smoke_profile(name):
     (cell,) = tagged(load(name), "parameters")
-    assert parameters_of(cell) == smoke_values(name)
+    # Walked by hand, 04 evaluates methods beside CPPO; the series has a run for each of them.
+    others = {"others": ["direct", "plan_then_solve", "sft"]} if name == "04_evaluation" else {}
+    assert parameters_of(cell) == smoke_values(name) | others
     assert all("#" in line for line in cell.source.splitlines()), "every parameter has a comment"
 
 

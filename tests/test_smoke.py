@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 
 import nbformat
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
-from cppo_lib import store
+from cppo_lib import paths, runner, store
 from cppo_lib.plan import Plan
+
+MARK = "hostile-mark"
+HOSTILE = f'<img src="{MARK}" onerror="x"><script>{MARK}</script> $\\frac{{{MARK}$ print(x<y) {MARK}'
+WRITTEN = ("program", "plan", "strategy", "reason", "refusal", "program_method")
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +76,63 @@ def test_second_call_does_nothing(smoke):
     _, _, second = smoke
     assert second.returncode == 0
     assert second.stdout.startswith("nothing to do: all 14 steps of smoke are up to date")
+
+
+class Rendered(HTMLParser):
+    """A page's elements that hold the mark in an attribute or a script, and the text that a reader sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.live, self.text, self._inside = [], "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._inside.append(tag)
+        if any(MARK in (value or "") for _, value in attrs):
+            self.live.append(self.get_starttag_text())
+
+    def handle_endtag(self, tag):
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "script" in self._inside and MARK in data:
+            self.live.append(data)
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def hostile(smoke, tmp_path_factory):
+    """A copy of the smoke run in which all that models wrote is markup; its runs folder."""
+    folder, _, _ = smoke
+    runs = tmp_path_factory.mktemp("hostile")
+    copy = shutil.copytree(folder, runs / "smoke")
+    for path in [*copy.glob("04_evaluation/*.parquet"), *copy.glob("03_rl_training/*/rollouts/*.parquet")]:
+        rows = pd.read_parquet(path)
+        for name in set(WRITTEN) & set(rows):
+            rows[name] = rows[name].where(rows[name].isna(), HOSTILE)
+        store.write_parquet(path, rows)
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("name", "shows"),
+    [
+        ("03_rl_training", True),
+        ("04_evaluation", True),
+        ("05_paper_tables", False),  # from here on programs are counted, and none is shown
+        ("06_figures", False),
+        ("07_strategy_diversity", False),
+        ("90_explore", True),
+    ],
+)
+def test_what_a_model_wrote_is_shown_as_text(hostile, monkeypatch, name, shows):
+    """Rendered as JupyterLab renders a trusted notebook, without a sanitiser."""
+    for key, value in (runner.KERNEL_ENV | {"CPPO_RUNS": str(hostile)}).items():
+        monkeypatch.setenv(key, value)
+    notebook = nbformat.read(paths.root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": paths.root() / "notebooks"}}).execute()
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    rendered = Rendered(page)
+    assert rendered.live == []
+    assert ("print(x<y)" in rendered.text) == shows
