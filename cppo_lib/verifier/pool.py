@@ -26,6 +26,7 @@ from typing import Any
 
 from cppo_lib.errors import IsolationError
 from cppo_lib.verifier import namespaces
+from cppo_lib.verifier.budget import Share
 from cppo_lib.verifier.isolation import landlock_abi
 from cppo_lib.verifier.values import read_all
 from cppo_lib.verifier.wire import Channel, Closed, pair
@@ -226,11 +227,12 @@ class Zygote:
 
 
 class Pool:
-    """`size` zygotes, started when `fill` is called."""
+    """`size` zygotes, started when `fill` is called; `share` says how many may be busy beside other verifiers."""
 
     def __init__(self, size: int, backend: str) -> None:
         self.size, self.backend = size, backend
         self.zygotes: list[Zygote] = []
+        self.share = Share(size)
         sweep()
 
     def fill(self) -> None:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from cppo_lib.verifier.budget import Share
 from cppo_lib.verifier.execution import Attempt
 from cppo_lib.verifier.pool import Outcome, Pool, Zygote, receive
 from cppo_lib.verifier.verdict import Finding
@@ -36,7 +35,6 @@ class Schedule:
         self.alone: deque[Attempt] = deque()
         self.idle: list[Zygote] = []
         self.active: dict[Zygote, Attempt] = {}
-        self.share = Share(pool.size)
         self.poll = select.poll()
         self.by_fd: dict[int, tuple[Zygote, Channel]] = {}
         for zygote in pool.zygotes:
@@ -58,7 +56,7 @@ class Schedule:
     def run(self) -> None:
         """Until every attempt is judged."""
         try:
-            with self.share:
+            with self.pool.share:
                 while self.queue or self.alone or self.active:
                     while self.idle and self._room():
                         attempt = (self.queue or self.alone).popleft()
@@ -70,7 +68,7 @@ class Schedule:
 
     def _room(self) -> bool:
         """Whether another attempt may start: within this verifier's share of the cores, or alone."""
-        return len(self.active) < self.share.workers() if self.queue else bool(self.alone) and not self.active
+        return len(self.active) < self.pool.share.workers() if self.queue else bool(self.alone) and not self.active
 
     def _fresh(self, zygote: Zygote) -> Zygote:
         """The zygote, or a new one in its place where the back-end starts one for every program."""
@@ -94,7 +92,7 @@ class Schedule:
     def _wait(self) -> None:
         """Handle what the processes report, and the silence of those that should have."""
         deadline = min((zygote.busy_until for zygote in self.active), default=0.0)
-        if self.queue and self.share.limited:
+        if self.queue and self.pool.share.limited:
             deadline = min(deadline, time.monotonic() + _ROOM_S)
         ready = self.poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
         for fd, heard in [(fd, self.by_fd[fd]) for fd, _ in ready]:
