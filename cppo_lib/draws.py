@@ -28,8 +28,3 @@ def uniform(places: Sequence[Place], count: int) -> Tensor:
     """
     read = b"".join(hashlib.shake_128(repr(place).encode()).digest(4 * PARTS * count) for place in places)
     return torch.from_numpy(np.frombuffer(read, dtype="<u4").reshape(len(places), count, PARTS) * 2.0**-32)
-
-
-def seed_of(*place: int | str) -> int:
-    """A 32-bit seed for what wants a generator of its own."""
-    return int.from_bytes(hashlib.shake_128(repr(place).encode()).digest(4), "little")

@@ -13,7 +13,7 @@ what is missing, and since an attempt's random numbers are those of its problem,
 (`cppo_lib.draws`), it ends with the same attempts. Chunks made with other parameters, code, problems
 or weights are discarded, and a line says so: whoever edits a parameter file expects the next run to
 use it. Only `batch_size` may change (it changes no attempt, see docs/draws.md), so that an
-evaluation that ran out of memory goes on with a smaller one; with `engine: vllm` it counts, too.
+evaluation that ran out of memory goes on with a smaller one.
 Finished records that all of this still fits are left as they are; delete the file to evaluate again.
 """
 
@@ -65,7 +65,8 @@ def evaluate(cfg: Evaluation) -> Path:
     inputs += [Path(policy)] if Path(policy).is_dir() else []
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
     commits, computed = models.commits(policy), models.weights_type(policy, models.sampling_dtype())
-    fingerprint = sources.fingerprint(_drawn(cfg), inputs, commits)
+    drawn = cfg.model_copy(update={"batch_size": 0})  # which changes no attempt
+    fingerprint = sources.fingerprint(drawn, inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if wrong := store.damage(final, thorough=True):
         store.progress(f"{wrong}: evaluating again")
@@ -81,11 +82,6 @@ def evaluate(cfg: Evaluation) -> Path:
     store.write_meta(final, cfg, inputs, fingerprint=fingerprint, **facts)
     shutil.rmtree(parts)
     return final
-
-
-def _drawn(cfg: Evaluation) -> Evaluation:
-    """The parameters that the attempts follow from: with engine `hf` all but the batch size."""
-    return cfg if cfg.engine == "vllm" else cfg.model_copy(update={"batch_size": 0})
 
 
 def load_problems(cfg: Evaluation) -> tuple[Sequence[Problem], list[Path]]:

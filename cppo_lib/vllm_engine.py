@@ -3,21 +3,18 @@
 vLLM adds and drops sequences at every step and reads a prefix that prompts share once, such as the problem in front of
 the K methods of a tuple. It runs in a process of its own (`cppo_lib.vllm_worker`), which ends with the engine.
 
-Tokens are drawn from softmax(logits / temperature), cut to the nucleus of mass `top_p`, as by `HFEngine`, but with
-vLLM's random numbers, which are not tied to a sequence. What is reproducible:
+Tokens are drawn from softmax(logits / temperature), cut to the nucleus of mass `top_p`, by the very code of `HFEngine`
+and with its random numbers, those of a completion's place (`cppo_lib.vllm_draws`). What is reproducible:
 
-- a call depends on the prompts, the limit, the engine's seed and the places of its completions, not on earlier calls.
-  The same call on the same machine with the same number of threads and the same memory gives the same draws, so
-  a chunk of an evaluation that is made again after a stop is the chunk it would have been;
-- other than with `HFEngine`, the draws of a sequence depend on its neighbours: a changed batch size or one prompt more
-  changes all completions of a call, and no seed gives the draws that `HFEngine` makes with it;
+- a completion depends on its prompt, place and seed, as with `HFEngine`, and is the one that `HFEngine` draws, up to
+  the rounding of its logits, which differs between engines and between batches (docs/draws.md says how often it shows);
+- the same call on the same machine with the same number of threads and the same memory gives the same bits;
 - on a GPU, kernels may add numbers up in another order from run to run, and near-ties may then fall differently;
 - greedy completions are those of `HFEngine` up to such near-ties (measured by benchmarks/engines.py).
 
 A CPU computes in float32, as with `HFEngine`, on `OMP_NUM_THREADS` threads (all cores the process may use if it is not
 set), with `VLLM_CPU_KVCACHE_SPACE` GiB of key-value cache (a quarter of the free memory, at most 4, if it is not set).
-With `top_p` below 1 vLLM sorts the vocabulary at each step, which on a CPU costs a quarter of the speed or more
-(benchmarks/README.md). vLLM has attention for heads of 32, 64, 80, ... on a CPU, not for the tiny profile's 24.
+vLLM has attention for heads of 32, 64, 80, ... on a CPU, not for the tiny profile's 24.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from cppo_lib import hub_models
-from cppo_lib.draws import Place, seed_of
+from cppo_lib.draws import Place
 from cppo_lib.engine import Progress, check_lengths, end_tokens, rooted
 from cppo_lib.errors import ModelError
 from cppo_lib.model import ADAPTER, load_policy, loading, sampling_dtype, save_policy
@@ -46,6 +43,7 @@ from cppo_lib.rollout import Completion
 
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 GIB = 2**30
+DRAWS = "cppo_lib.vllm_draws"
 
 
 class VLLMEngine:
@@ -75,7 +73,7 @@ class VLLMEngine:
         seed: int,
         prefix_caching: bool = True,
     ) -> None:
-        self.seed = seed
+        self.seed, self.temperature, self.top_p = seed, temperature, top_p
         with plain_policy(policy) as folder:
             with loading(f"model {policy!r}"):
                 self.end_ids = end_tokens(generation_config(folder), tokenizer)
@@ -85,11 +83,7 @@ class VLLMEngine:
             settings = {
                 "model": folder,
                 "options": vllm_options(batch_size=batch_size, prefix_caching=prefix_caching),
-                "sampling": {
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "ignore_eos": True,  # the end tokens that each call names are all that count
-                },
+                "sampling": {"ignore_eos": True},  # the end tokens that each call names are all that count
             }
             self.fitting: int = self._ask(settings, "ready", f"loading {policy}")
 
@@ -116,12 +110,12 @@ class VLLMEngine:
                 f"a sequence of {needed} tokens does not fit vLLM's key-value cache, which holds {self.fitting}: "
                 f"{memory_advice()}"
             )
-        seed = seed_of(*(part for place in rooted(self.seed, prompt_ids, places) for part in place))
         if not prompt_ids:
             return []
-        changed: dict[str, Any] = {"stop_token_ids": [*self.end_ids, *also_end]}
-        changed |= {} if temperature is None else {"temperature": temperature}
-        message = (prompt_ids, max_new_tokens, seed, changed)
+        rule = {"temperature": self.temperature if temperature is None else temperature, "top_p": self.top_p}
+        roots = rooted(self.seed, prompt_ids, places)
+        draws = [{"place": list(place), **rule} if rule["temperature"] else None for place in roots]
+        message = (prompt_ids, max_new_tokens, draws, {"stop_token_ids": [*self.end_ids, *also_end]})
         return [Completion(ids) for ids in self._ask(message, "completions", "generating", len(prompt_ids))]
 
     def close(self) -> None:
@@ -176,6 +170,7 @@ def worker_environment() -> dict[str, str]:
     """The environment of the worker: this one, and what makes vLLM repeatable, quiet and fast on a CPU."""
     wanted = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # requests are scheduled in the order given, at no other process's pace
+        "VLLM_USE_V2_MODEL_RUNNER": "0",  # whose logits processors are of another kind
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
@@ -208,6 +203,8 @@ def vllm_options(*, batch_size: int, prefix_caching: bool) -> dict[str, Any]:
         "generation_config": "vllm",  # what a folder suggests for its own use is not looked at
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "logits_processors": [f"{DRAWS}:PlacedDraws"],
+        "async_scheduling": False,  # which would draw a token before it says which the last one was
     }
 
 

@@ -5,9 +5,9 @@ gives back a device's memory only when it ends. Inside it vLLM's own engine proc
 reproducibility ask: which requests share a step then depends on the requests alone, and so do the draws.
 
 FD is a connection. The first message is the settings of `serve`, the reply `("ready", longest context)`. Every further
-message is `(prompts, max_new_tokens, seed, changed)`, the last what differs from the settings' sampling in this call;
-replies are `("done", number)` as sequences end and at last `("completions", lists of ids)`. A reply
-`("memory", reason)` or `("failed", reason)` is the last one.
+message is `(prompts, max_new_tokens, draws, changed)`: for each prompt what `cppo_lib.vllm_draws` draws with, or None
+where nothing is drawn, and what else differs from the settings' sampling in this call. Replies are `("done", number)`
+as sequences end and at last `("completions", lists of ids)`; `("memory", reason)` or `("failed", reason)` is the last.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
         settings: `model` (folder or hub id), `options` of `vllm.LLM`, `sampling` of `vllm.SamplingParams`.
     """
     vllm: Any = import_module("vllm")  # is not there in the environment that types are checked in
-    set_random_seed = import_module("vllm.utils.torch_utils").set_random_seed
-
     llm = vllm.LLM(settings["model"], **settings["options"])
     connection.send(("ready", llm.model_config.max_model_len))
     while True:
-        prompts, max_new_tokens, seed, changed = connection.recv()
+        prompts, max_new_tokens, draws, changed = connection.recv()
         # What earlier calls left in the cache would change which tokens are computed together.
         llm.reset_prefix_cache()
-        set_random_seed(seed)
-        sampling = vllm.SamplingParams(max_tokens=max_new_tokens, detokenize=False, **settings["sampling"] | changed)
+        common = {"max_tokens": max_new_tokens, "temperature": 0, "detokenize": False} | settings["sampling"] | changed
+        sampling = [vllm.SamplingParams(**common, extra_args=own) for own in draws]
         llm.enqueue([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
         found: dict[int, list[int]] = {}  # by number of the request
         while llm.llm_engine.has_unfinished_requests():

@@ -127,6 +127,10 @@ def test_draws_depend_on_the_seed_and_the_places(sampler, policy, monkeypatch):
     assert torch.equal(torch.get_rng_state(), state)
     assert drawn[0] != drawn[1]
     assert [ids(sampler.generate(given, 8, places)) for places in (second, first)] == drawn[::-1]
+    few = sampler.generate(given[3:5], 6, first[3:5])
+    assert ids(few) == [row[:6] for row in drawn[0][3:5]]  # whatever stands beside them, and up to any limit
+    with open_engine("hf", policy, **SHARP) as (hf, _):
+        assert ids(hf.generate(given, 8, first)) == drawn[0]
     monkeypatch.setattr(sampler, "seed", 8)
     assert ids(sampler.generate(given, 8, first)) != drawn[0]
 
