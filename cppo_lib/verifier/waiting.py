@@ -22,34 +22,32 @@ class Waits:
     """What looks at a process that began at `started` have shown."""
 
     def __init__(self, started: float) -> None:
-        self._total, self._seen, self._delay = 0.0, started, 0.0
+        self._total, self._started, self._delay = 0.0, started, 0.0
 
     def look(self, pid: int, now: float) -> float:
-        """Seconds that it has waited for a core so far; infinite while it could run, since its time is not up then.
+        """Seconds that it has waited for a core so far; infinite if it could run now, or has ended.
 
-        Several threads may wait at once, but no more time is counted than has gone by.
+        Several threads may wait at once, but no more time is counted than has gone by; of a thread that has ended, what
+        was seen before.
         """
         delay, runnable = _scheduling(pid)
-        if runnable:  # the system counts a wait when it is over
-            return math.inf
-        self._total += min(max(delay - self._delay, 0.0), now - self._seen)
-        self._seen, self._delay = now, delay
-        return self._total
+        self._total = min(self._total + max(delay - self._delay, 0.0), now - self._started)
+        self._delay = delay
+        return math.inf if runnable else self._total  # the system counts a wait when it is over
 
 
 def _scheduling(pid: int) -> tuple[float, bool]:
-    """Seconds that the threads of a process have waited, and whether one has a core or waits for one.
+    """Seconds that the threads of a process have waited, and whether one could run now, or all have ended.
 
     (0, False) where the system does not tell.
     """
-    waited, runnable = 0, False
+    waited, states = 0, []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):  # it has just ended
-                state = _read(f"/proc/{pid}/task/{thread}/stat").rsplit(b")", 1)[1].split()[0]
                 waited += int(_read(f"/proc/{pid}/task/{thread}/schedstat").split()[1])
-                runnable = runnable or state == b"R"
-    return waited / 1e9, runnable
+                states.append(_read(f"/proc/{pid}/task/{thread}/stat").rsplit(b")", 1)[1].split()[0])
+    return waited / 1e9, b"R" in states or states == [b"Z"]
 
 
 def _read(path: str) -> bytes:
