@@ -86,12 +86,13 @@ class Rendered(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        self._inside.append(tag)
+        data = tag == "script" and "json" in (dict(attrs).get("type") or "")  # a widget's state, which nothing runs
+        self._inside.append("data" if data else tag)
         if any(MARK in (value or "") for _, value in attrs):
             self.live.append(self.get_starttag_text())
 
     def handle_endtag(self, tag):
-        while self._inside and self._inside.pop() != tag:
+        while self._inside and self._inside.pop() not in (tag, "data"):
             pass
 
     def handle_data(self, data):
