@@ -152,7 +152,6 @@ def test_null_columns_keep_their_types_so_that_methods_fit_together(prepared):
 def test_the_reporting_notebooks_read_the_records(prepared):
     evaluate(parameters())
     evaluate(parameters(method="direct", procedure="direct", policy="sft"))
-    store.write_json(prepared / "test" / "01_data_prep" / "crossroads" / "ceilings.json", crossroads.ceilings(K))
     from cppo_lib.data_prep import facts_of
     from cppo_lib.parameters import PaperTables
     from cppo_lib.tables import main_tables

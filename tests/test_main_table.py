@@ -33,7 +33,8 @@ def write_cell(runs: Path, benchmark: str, *, split: str = "test", profile: str 
 
 def write_options(runs: Path, benchmark: str, **options: object) -> None:
     folder = runs / "test" / "01_data_prep" / benchmark
-    store.write_summary(folder, {"limit": 0, "options": options}, values={}, artefacts=[])
+    values = {"splits": {split: {"problems": 24} for split in ("valid", "test")}}
+    store.write_summary(folder, {"limit": 0, "options": options}, values=values, artefacts=[])
 
 
 @pytest.fixture
