@@ -433,7 +433,7 @@ def test_evaluation_problems_are_taken_out_of_the_training_split(runs: Path, tmp
     mine, other = overlapping(tmp_path)
     cfg = parameters("apps", source=mine, remove_overlap_with=["apps", "livecodebench"])
     with pytest.raises(
-        MissingArtefactError, match=r"01_data_prep/livecodebench/summary.json is missing: run notebooks/01"
+        MissingArtefactError, match=r"livecodebench/summary.json is missing: prepare livecodebench with params/"
     ):
         data_prep.prepare(cfg)
     data_prep.prepare(parameters("livecodebench", source=other))
