@@ -139,7 +139,7 @@ def test_a_member_does_not_depend_on_those_beside_it(procedure):
 
     def generate(prompt_ids: list[list[int]], limit: int, places: list[Place]) -> list[Completion]:
         asked.extend(places)
-        ways = (uniform(places, K) * 9).int().tolist()
+        ways = (uniform(places, K)[..., 0] * 9).int().tolist()
         texts = ["\n".join(f"{n}. way {way}" for n, way in enumerate(row[: row[0] + 1], start=1)) for row in ways]
         return [Completion(ids) for ids in STYLE.encode(texts)]
 
