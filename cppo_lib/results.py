@@ -250,7 +250,7 @@ def load_results(params: Report) -> Results:
     hidden, sources = None, [*records, *metric_files, *finished]
     if params.benchmark == "crossroads":
         path = store.require(runs / "01_data_prep" / params.benchmark / "problems.parquet", notebook="01_data_prep")
-        hidden = _hidden(pd.read_parquet(store.checked(path)), attempts)
+        hidden = _hidden(store.read_parquet(path), attempts)
         sources.append(path)
     models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
     limit = _limit(params, origins)
