@@ -250,7 +250,11 @@ def load_results(params: Report) -> Results:
     hidden, sources = None, [*records, *metric_files, *finished]
     if params.benchmark == "crossroads":
         path = store.require(runs / "01_data_prep" / params.benchmark / "problems.parquet", notebook="01_data_prep")
-        hidden = _hidden(store.read_parquet(path), attempts)
+        problems = store.read_parquet(path)
+        if "hidden_method" not in problems:
+            what = f"{store.show(path)} is of an older version"
+            raise MissingArtefactError(f"{what}: run notebooks/01_data_prep.ipynb again")
+        hidden = _hidden(problems, attempts)
         sources.append(path)
     models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
     limit = _limit(params, origins)

@@ -165,7 +165,11 @@ def test_missing_inputs_name_their_notebook(runs: Path) -> None:
     write_runs(runs, seeds=(0, 2), problems=2)
     with pytest.raises(MissingArtefactError, match=r"cppo\.s1\.parquet is missing.*04_evaluation"):
         load_results(params(seeds=3))
-    (runs / "test" / "01_data_prep" / "crossroads" / "problems.parquet").unlink()
+    path = runs / "test" / "01_data_prep" / "crossroads" / "problems.parquet"
+    store.write_parquet(path, [{"split": "test", "id": "a", "group": "b"}])  # as it was before it held hidden methods
+    with pytest.raises(MissingArtefactError, match=r"is of an older version: run notebooks/01_data_prep\.ipynb again"):
+        load_results(params())
+    path.unlink()
     with pytest.raises(MissingArtefactError, match=r"01_data_prep\.ipynb"):
         load_results(params())
 
