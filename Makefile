@@ -21,7 +21,7 @@ TEST_WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-SERIES := $(BIN)/python -m cppo_lib.series
+SERIES := $(BIN)/python -m cppo_lib.runs.series
 PLAN := --profile $(PROFILE) --seeds $(SEEDS) $(if $(MODEL),--model $(MODEL)) --limit $(LIMIT)
 TORCH := $(shell grep '^torch==' constraints.txt)
 # LiveCodeBench's own grader, which the verifier is tested against. Alone in a folder of its own: two of its files are
@@ -65,17 +65,17 @@ why: $(STAMP)  ## say what make reproduce would run, and why
 	@$(SERIES) why $(PLAN)
 
 trace: $(STAMP)  ## where a number comes from: make trace ITEM=T1 (a table or figure of PROFILE; METHOD=cppo: its part)
-	@$(BIN)/python -m cppo_lib.trace $(or $(ITEM),$(error say which table or figure, such as ITEM=T1)) \
+	@$(BIN)/python -m cppo_lib.runs.trace $(or $(ITEM),$(error say which table or figure, such as ITEM=T1)) \
 		--profile $(PROFILE) $(if $(METHOD),--method $(METHOD))
 
 fetch-data: $(STAMP)  ## download and check the benchmark data that PROFILE needs (resumes)
-	@$(BIN)/python -m cppo_lib.fetch --profile $(PROFILE)
+	@$(BIN)/python -m cppo_lib.runs.series.fetch --profile $(PROFILE)
 
 test: lint  ## lint, types, unit tests, the smoke series, and every notebook under nbval
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-notebooks: $(STAMP)  ## only the notebooks under nbval, with what nbval prints
-	$(BIN)/python -m pytest -s tests/test_nbval.py
+	$(BIN)/python -m pytest -s tests/notebooks/test_nbval.py
 
 # What a reader sees on the web is what the notebooks print at their defaults; run this after changing one of them.
 notebooks: $(STAMP)  ## execute every numbered notebook in place at its smoke defaults
@@ -97,7 +97,7 @@ setup-vllm: $(VLLM_STAMP)  ## install the suite with vLLM's CPU build into .venv
 	@echo "ready: . .venv-vllm/bin/activate"
 
 test-vllm: $(VLLM_STAMP)  ## test both engines with vLLM's CPU build
-	$(VLLM_BIN)/python -m pytest tests/test_engines.py
+	$(VLLM_BIN)/python -m pytest tests/model/test_engines.py
 
 lint: $(STAMP)  ## ruff (notebooks too) and mypy
 	$(BIN)/ruff check .

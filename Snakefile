@@ -1,12 +1,12 @@
-"""The series: one rule per notebook, run by papermill through `cppo_lib.series run-notebook`.
+"""The series: one rule per notebook, run by papermill through `cppo_lib.runs.series run-notebook`.
 
 `make reproduce` is the usual way in. By hand, or on a cluster with any Snakemake executor:
 
     snakemake --cores 4 --config profile=tiny seeds=3
 
 (profile=params/007 where Snakemake would read a number). `make why` says what that would run;
-Snakemake's own dry run does not know. `cppo_lib.plan` knows the runs of a
-profile, and `cppo_lib.stamps` which of them are out of date, by content. A run's only output here is
+Snakemake's own dry run does not know. `cppo_lib.runs.series.plan` knows the runs of a
+profile, and `cppo_lib.runs.stamps` which of them are out of date, by content. A run's only output here is
 its stamp, which it writes last: Snakemake runs what has none and orders it. It deletes the outputs
 of jobs that it starts or that fail, and so it is told of no result. Paths are relative to
 runs/<profile>.
@@ -16,8 +16,8 @@ import functools
 import sys
 from pathlib import Path
 
-from cppo_lib import stamps
-from cppo_lib.plan import Plan
+from cppo_lib.runs import stamps
+from cppo_lib.runs.series.plan import Plan
 
 PLAN = Plan(
     profile=Path(str(config.get("profile", "tiny"))).name,
@@ -25,7 +25,7 @@ PLAN = Plan(
     model=str(config.get("model", "")),
     limit=int(config.get("limit", 0)),
 )
-RUN = "{sys.executable:q} -m cppo_lib.series run-notebook {params.given} --log {log:q}"
+RUN = "{sys.executable:q} -m cppo_lib.runs.series run-notebook {params.given} --log {log:q}"
 
 
 workdir: str(PLAN.folder)

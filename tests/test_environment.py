@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from cppo_lib import store
+from cppo_lib.artefacts import store
 
 ROOT = store.root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,5 +1,5 @@
 """Runs programs on tests in isolated processes; see `judge` and docs/verifier.md."""
 
-from cppo_lib.verifier.judge import Result, Verifier
+from cppo_lib.verifier.verifier import Result, Verifier
 
 __all__ = ["Result", "Verifier"]

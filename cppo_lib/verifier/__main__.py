@@ -9,9 +9,9 @@ import warnings
 
 from cppo_lib.errors import CPPOError
 from cppo_lib.verifier import Verifier
-from cppo_lib.verifier.judge import UnsandboxedWarning
 from cppo_lib.verifier.pool import BACKENDS, default_backend
 from cppo_lib.verifier.probe import COSTS, FIXES, NAMES, ON, OPT_OUT, REQUIRED, missing
+from cppo_lib.verifier.verifier import UnsandboxedWarning
 
 
 def main() -> int:

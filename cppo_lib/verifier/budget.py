@@ -15,7 +15,7 @@ import socket
 import time
 from pathlib import Path
 
-from cppo_lib.cores import usable_cores
+from cppo_lib.verifier.cores import usable_cores
 
 _NAME = "cppo-judging-"
 _COUNT_S = 0.25

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cppo_lib.problems import Problem
+from cppo_lib.data.problem import Problem
 from cppo_lib.verifier import compare
 
 VERSION = 9

@@ -12,8 +12,8 @@
 | `checker:NAME` | both | several right answers | a trusted function, see `register_checker` |
 
 `lcb`, `call_lcb`, `apps_legacy`, `call_apps` and `codecontests` keep their official grader's rule, with one guard: a
-token of more than `TOKEN_LIMIT` characters is never read as a number. `tests/test_compare.py` holds golden vectors. All
-run in the parent on captured text and decoded built-in values, never on objects made by a program.
+token of more than `TOKEN_LIMIT` characters is never read as a number. `tests/verifier/test_compare.py` holds golden
+vectors. All run in the parent on captured text and decoded built-in values, never on objects made by a program.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException
 from typing import Any
 
+from cppo_lib.data.problem import Mode
 from cppo_lib.errors import CPPOError
-from cppo_lib.problems import Mode
 
 TOKEN_LIMIT = 10_000
 """Longest token read as a number (characters); longer ones must match as text."""

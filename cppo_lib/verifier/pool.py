@@ -27,9 +27,9 @@ from typing import Any
 from cppo_lib.errors import IsolationError
 from cppo_lib.verifier import namespaces
 from cppo_lib.verifier.budget import Share
-from cppo_lib.verifier.isolation import landlock_abi
-from cppo_lib.verifier.values import read_all
-from cppo_lib.verifier.wire import Channel, Closed, pair
+from cppo_lib.verifier.child.isolation import landlock_abi
+from cppo_lib.verifier.child.values import read_all
+from cppo_lib.verifier.child.wire import Channel, Closed, pair
 
 BACKENDS = ("zygote", "spawn", "bwrap")
 START_S = 300.0
@@ -165,7 +165,8 @@ class Zygote:
     def _execute(self, backend: str, control: int) -> subprocess.Popen[bytes]:
         packages = _packages()
         wakes = "polls" if backend == "spawn" else "wakes"
-        command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", str(Path(__file__).with_name("zygote.py"))]
+        script = Path(__file__).parent / "child" / "zygote.py"
+        command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", str(script)]
         command += [str(control), self.boxes or namespaces.BOXES, packages, wakes]
         if backend == "bwrap":
             command = namespaces.wrap(command, packages)

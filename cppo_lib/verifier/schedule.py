@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from cppo_lib.verifier.execution import Attempt
+from cppo_lib.verifier.attempt import Attempt
+from cppo_lib.verifier.child.wire import KILLED, WATCHED, Channel, Closed
 from cppo_lib.verifier.pool import Outcome, Pool, Zygote, receive
 from cppo_lib.verifier.verdict import Finding
-from cppo_lib.verifier.wire import KILLED, WATCHED, Channel, Closed
 
 _ROOM_S = 0.3
 """How often is asked whether others have left more cores."""

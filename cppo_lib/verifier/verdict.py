@@ -22,12 +22,12 @@ import json
 import signal
 from typing import Any, NamedTuple
 
-from cppo_lib.problems import Problem, Test
+from cppo_lib.data.problem import Problem, Test
 from cppo_lib.verifier import compare
-from cppo_lib.verifier.harness import SETUP_FAILED
-from cppo_lib.verifier.isolation import FILE_LIMIT
+from cppo_lib.verifier.child.harness import SETUP_FAILED
+from cppo_lib.verifier.child.isolation import FILE_LIMIT
+from cppo_lib.verifier.child.values import UNREADABLE, decode
 from cppo_lib.verifier.pool import Outcome
-from cppo_lib.verifier.values import UNREADABLE, decode
 
 SLACK = 64 << 10
 REASON_LIMIT = 2000

@@ -1,1 +1,0 @@
-"""One small file per benchmark; each has `load(split, **options) -> list[Problem]`."""

@@ -1,0 +1,131 @@
+"""T2: the rows of the paper's result card, published and ours.
+
+Published figures come from `params/paper/published.yaml`, ours from the records of the cells at hand. The card names
+its rows in a few words; what each is taken to mean here is in `_MATCH`, and is ours: the card does not define them. A
+row that was not evaluated has a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cppo_lib.artefacts import paths, store
+from cppo_lib.evaluation.bootstrap import bootstrap_interval
+from cppo_lib.evaluation.estimators import score_table
+from cppo_lib.report import render
+from cppo_lib.report.cells import Cell, model_label, settings
+from cppo_lib.report.comparisons import TARGET, draws
+from cppo_lib.report.render import Table
+from cppo_lib.report.results import label
+from cppo_lib.runs import config
+
+Options = Mapping[str, Any]
+
+
+def _whole_v6(options: Options) -> bool:
+    return options.get("release") == "release_v6" and options.get("subset") is None
+
+
+def _held_out(options: Options) -> bool:
+    return options.get("release") == "v6" or str(options.get("subset")).startswith("held_out")
+
+
+def _first_500(options: Options) -> bool:
+    return str(options.get("subset")).startswith("first_500")
+
+
+def _all_levels(options: Options) -> bool:
+    return options.get("difficulty") is None
+
+
+def _any(_: Options) -> bool:
+    return True
+
+
+_MATCH: dict[tuple[str, str], tuple[str, str, Callable[[Options], bool], str]] = {
+    ("CodeContests", "official (val)"): ("code_contests", "valid", _any, ""),
+    ("CodeContests", "test"): ("code_contests", "test", _any, ""),
+    ("APPS", ""): ("apps", "test", _all_levels, ""),
+    ("APPS", "test"): ("apps", "test", _all_levels, ""),
+    ("APPS", "Introductory"): ("apps", "test", _any, "introductory"),
+    ("LiveCodeBench-v6", ""): ("livecodebench", "test", _whole_v6, ""),
+    ("LiveCodeBench-v6", "test"): ("livecodebench", "test", _whole_v6, ""),
+    ("LiveCodeBench-v6", "held-out"): ("livecodebench", "test", _held_out, ""),
+    ("LiveCodeBench-v6", "fixed 500-problem slice"): ("livecodebench", "test", _first_500, ""),
+    ("LiveCodeBench", "output prediction"): ("livecodebench_output", "test", _any, ""),
+}
+"""Benchmark and variant of a row: our benchmark, split, options of its 01_data_prep, and group of problems."""
+
+
+def card_table(cells: Sequence[Cell]) -> Table | None:
+    """T2; None where none of its rows was evaluated."""
+    published = config.load_published()
+    rows = [
+        {"source": "abstract", "model": cell.model, "benchmark": cell.benchmark, "variant": "", "method": cell.method}
+        | {"metric": f"pass@{published.k}", "published": cell.pass_at_4}
+        for cell in published.cells
+    ]
+    rows += [
+        {"source": "card", "model": "", "benchmark": row.benchmark, "variant": row.variant, "method": TARGET}
+        | {"metric": row.metric, "published": None if row.percent is None else row.percent / 100}
+        for row in published.card
+    ]
+    filled = [row | _ours(cells, row, published.k) for row in rows]
+    if not any("ours" in row for row in filled):
+        return None
+    columns = ["ours", "low", "high", "problems", "seeds", "our_model"]
+    numbers = pd.DataFrame(filled).reindex(columns=[*rows[0], *columns])
+    shown = pd.DataFrame({"Benchmark": numbers["benchmark"], "Variant": numbers["variant"]})
+    shown["Method"] = [label(method) for method in numbers["method"]]
+    shown["Metric"] = [metric or "–" for metric in numbers["metric"]]
+    shown["Published"] = render.show(numbers["published"].astype(float), render.percent)
+    shown["Published for"] = [model or "–" for model in numbers["model"]]
+    shown["Ours"] = render.show(numbers["ours"].astype(float), render.percent)
+    shown["95 % interval"] = render.pairs(numbers, "low", "high", render.percent)
+    shown["Our model"] = [model_label(str(model)) if pd.notna(model) else "–" for model in numbers["our_model"]]
+    shown["Problems"] = render.show(numbers["problems"], render.count)
+    caption = (
+        f"In percent. Published: {published.paper}, its abstract and its result card, which names no model. Ours: "
+        f"{settings(cells)}. The code execution success rate is taken as the share of accepted programs. What a "
+        "variant means is our reading; a dash: not evaluated, or no figure on the card."
+    )
+    return Table("T2_card", "The paper's result card", caption, numbers, shown)
+
+
+def _ours(cells: Sequence[Cell], row: Mapping[str, Any], k: int) -> dict[str, Any]:
+    """Our score for a row, from the first cell that fits it; empty where none does."""
+    benchmark, split, fits, group = _MATCH[row["benchmark"], row["variant"]]
+    for cell in cells:
+        results = cell.results
+        if (results.params.benchmark, results.params.split) != (benchmark, split):
+            continue
+        known = row["method"] in results.methods and fits(_options(cell))
+        if not known or (row["model"] and model_label(row["model"]) != model_label(cell.model)):
+            continue
+        attempts = results.of(row["method"])
+        attempts = attempts[attempts["group"] == group] if group else attempts
+        if attempts.empty:
+            continue
+        scores = score_table(attempts, k=1 if row["metric"].startswith("code execution") else k)
+        mean = bootstrap_interval(scores, **draws(results))
+        return {
+            "ours": mean.estimate,
+            "low": mean.low,
+            "high": mean.high,
+            "problems": mean.n_problems,
+            "seeds": mean.n_seeds,
+            "our_model": cell.model,
+        }
+    return {}
+
+
+def _options(cell: Cell) -> Options:
+    """The options that the cell's problems were prepared with."""
+    params = cell.results.params
+    summary = paths.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
+    record = store.read_json(store.require(summary, notebook="01_data_prep"))
+    options: Options = record["provenance"]["params"]["options"]
+    return options

@@ -1,0 +1,69 @@
+"""T8: how well each gate tells valid tuples from spoilt ones, on tuples that no gate has learnt from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cppo_lib.artefacts import store
+from cppo_lib.evaluation.bootstrap import limits, resampled_means
+from cppo_lib.report import render
+from cppo_lib.report.render import Table
+from cppo_lib.report.results import Results
+from cppo_lib.runs.stages import gate_records
+
+LEVEL = 0.95
+
+
+def gate_results(results: Results) -> Results:
+    """The same profile with the records of its gates for sources, for the table's sidecar."""
+    return dataclasses.replace(results, sources=tuple(gate_records.files(results.params.profile)))
+
+
+def gate_table(results: Results) -> Table | None:
+    """Gates x precision, recall and acceptance by kind; None where a profile has no such records."""
+    frames = [store.read_parquet(path) for path in gate_records.files(results.params.profile)]
+    frames = [frame for frame in frames if len(frame)]
+    if not frames:
+        return None
+    decisions = pd.concat(frames, ignore_index=True)
+    shares = gate_records.rates(decisions)
+    rows = []
+    for name, part in decisions.groupby("gate", sort=False):
+        row: dict[str, Any] = {"gate": name}
+        row.update({column: float(shares[column][str(name)]) for column in shares.columns})
+        rows.append(row | _intervals(part, results.params.resamples))
+    numbers = pd.DataFrame(rows)
+    kinds = [name for name in shares.columns if name not in ("precision", "recall")]
+    shown = pd.DataFrame({"Gate": numbers["gate"]})
+    for name in ("precision", "recall"):
+        shown[name] = render.show(numbers[name], render.share)
+        shown[f"95 % interval of {name}"] = render.pairs(numbers, f"{name}_low", f"{name}_high", render.share)
+    for kind in kinds:
+        shown[f"accepts {kind.replace('_', ' ')}"] = render.show(numbers[kind], render.share)
+    shown["problems"] = render.show(numbers["problems"], render.count)
+    caption = (
+        f"{results.params.benchmark}, profile {results.params.profile}: tuples that no gate has learnt from. Each "
+        f"valid one has {len(kinds)} spoilt ones beside it, on which precision depends: a gate that accepts all has "
+        f"{1 / (1 + len(kinds)):.3f}. Paraphrases are in words that the classifier has not read. Percentile bootstrap "
+        f"over problems, {results.params.resamples} resamples. A dash: nothing was accepted."
+    )
+    return Table("T8_gate", "Quality of the gate", caption, numbers, shown)
+
+
+def _intervals(part: pd.DataFrame, resamples: int) -> dict[str, Any]:
+    """Ends of the intervals of one gate: problems are drawn again, with all their tuples."""
+    hit = part["accepted"] & part["valid"]
+    counts = pd.DataFrame({"hit": hit, "accepted": part["accepted"], "valid": part["valid"]}).astype(float)
+    sums = counts.groupby(part["problem_id"]).sum()
+    tables = [sums[[name]].to_numpy().T for name in sums.columns]
+    means = resampled_means(tables, resamples=resamples, rng=np.random.default_rng(0))
+    found: dict[str, Any] = {"problems": len(sums), "tuples": len(part)}
+    for name, below in (("precision", 1), ("recall", 2)):
+        known = means[means[:, below] > 0]
+        low, high = limits(known[:, 0] / known[:, below], LEVEL) if len(known) else (np.nan, np.nan)
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return found

@@ -1,0 +1,128 @@
+"""Tuples that are not valid: what the gate's classifier learns to refuse, and what gates are tested on.
+
+A valid tuple is spoilt in one of four ways (`KINDS`):
+
+    repeated       a method stands twice, in the same words: the gate's rules find it
+    paraphrased    a method stands twice, the second time in other words
+    other_problem  a method is one of another problem
+    garbled        a method is no method: its letters are shuffled, or its words are mixed with another's
+
+Wordings of a paraphrase come in two sets, one to learn from and one to be tested on, so that a gate is not praised for
+knowing a phrase by heart. Everything is drawn from an explicit seed. The abstract does not define J_psi; this is ours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cppo_lib.data.problem import Problem
+from cppo_lib.errors import ParameterError
+from cppo_lib.reward.gate_rules import Candidate, judge, normalise
+from cppo_lib.rollout.prompts import ParsedTuple
+
+Kind = Literal["valid", "repeated", "paraphrased", "other_problem", "garbled"]
+KINDS: tuple[Kind, ...] = ("repeated", "paraphrased", "other_problem", "garbled")
+WORDINGS = {
+    "learnt": ("the {}", "use {}", "{} again", "{} approach", "by {}", "a {} method", "compute {}", "{}, once more"),
+    "held_out": ("take {}", "the same {}", "{} instead", "with {} in mind", "apply {}"),
+}
+"""Ways to say the same method again."""
+_Methods = Mapping[str, Mapping[str, str]]  # per group its methods, by their normal form
+
+
+@dataclass(frozen=True)
+class Example:
+    """A tuple with what is known about it: `kind` is `valid`, or how it was spoilt."""
+
+    candidate: Candidate
+    kind: Kind
+
+    @property
+    def valid(self) -> bool:
+        return self.kind == "valid"
+
+
+def group_of(problem: Problem) -> str:
+    """What problems share whose methods are interchangeable: a family of crossroads, else the problem alone."""
+    return str(problem.meta.get("family", problem.id))
+
+
+def examples(tuples: Sequence[Candidate], *, seed: int, held_out: bool = False) -> list[Example]:
+    """Each tuple as it is, followed by one of each kind of corruption of it.
+
+    Args:
+        tuples: valid tuples; those with a single method, which cannot be repeated, are left out.
+        seed: of every choice.
+        held_out: paraphrase in the words that are kept for tests.
+
+    Raises:
+        ParameterError: no tuples of two methods or more, or all of one group, so that there is no other problem.
+    """
+    many = [one for one in tuples if len(one.methods) > 1]
+    groups = {group_of(one.problem) for one in many}
+    if len(groups) < 2:
+        raise ParameterError(
+            f"the gate's classifier needs tuples of two methods or more for two different problems, and there are "
+            f"{len(many)} of {len(groups)}: set gate_steps: 0, or gather more tuples"
+        )
+    wordings = WORDINGS["held_out" if held_out else "learnt"]
+    methods: dict[str, dict[str, str]] = {group: {} for group in sorted(groups)}
+    for one in many:
+        methods[group_of(one.problem)] |= {normalise(method): method for method in one.methods}
+    found = []
+    for number, one in enumerate(many):
+        found.append(Example(one, "valid"))
+        for kind in KINDS:
+            rng = random.Random(f"{seed}/{number}/{kind}")
+            found.append(Example(Candidate(one.problem, _spoil(kind, one, methods, wordings, rng)), kind))
+    return found
+
+
+def _spoil(
+    kind: Kind, one: Candidate, methods: _Methods, wordings: Sequence[str], rng: random.Random
+) -> tuple[str, ...]:
+    source, place = rng.sample(range(len(one.methods)), 2)
+    if kind == "repeated":
+        return _replaced(one.methods, place, one.methods[source])
+    if kind == "paraphrased":
+        return _replaced(one.methods, place, rng.choice(wordings).format(one.methods[source]))
+    other = _foreign(one, methods, rng)
+    return _replaced(one.methods, place, other if kind == "other_problem" else _garble(one.methods[place], other, rng))
+
+
+def _foreign(one: Candidate, methods: _Methods, rng: random.Random) -> str:
+    """A method of another group, that no tuple of this one's group names."""
+    known = methods[group_of(one.problem)]
+    for group in rng.sample(list(methods), len(methods)):
+        foreign = [method for words, method in methods[group].items() if words not in known]
+        if foreign:
+            return rng.choice(foreign)
+    raise ParameterError("all problems have the same methods, so that none is of another problem: set gate_steps: 0")
+
+
+def _garble(method: str, other: str, rng: random.Random) -> str:
+    """Shuffled letters within words, or the words of two methods in a random order."""
+    if rng.random() < 0.5:
+        return _changed(method, lambda: " ".join("".join(rng.sample(word, len(word))) for word in method.split()))
+    words = [*method.split(), *other.split()]
+    return _changed(method, lambda: " ".join(rng.sample(words, max(2, len(words) // 2))))
+
+
+def _changed(method: str, draw: Callable[[], str]) -> str:
+    """The first of a few draws that is another text than the method and is not empty; else its letters reversed."""
+    for _ in range(8):
+        if normalise(text := draw()) not in ("", normalise(method)):
+            return text
+    return method[::-1]
+
+
+def _replaced(methods: tuple[str, ...], place: int, method: str) -> tuple[str, ...]:
+    return (*methods[:place], method, *methods[place + 1 :])
+
+
+def passes_rules(candidate: Candidate) -> bool:
+    """The rules' answer on a tuple that was read without loss."""
+    return judge(ParsedTuple(candidate.methods, complete=True)).valid

@@ -1,0 +1,114 @@
+"""The gate J_psi(x, z): is a tuple of methods valid?
+
+`R_plan = J_psi * R_out` pays a planner only for tuples that pass the gate. Three conditions are rules, decided here:
+(1) the plan lists exactly K methods, (2) each is non-empty, short, and prose rather than code, (3) no two are the
+same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); other words for the same method pass.
+Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
+model that is asked (`cppo_lib.reward.gate_llm`) or a classifier with weights psi (`cppo_lib.reward.gate_classifier`).
+Evaluation uses the rules alone, so that the valid rates of all methods mean the same. The abstract does not define
+J_psi; this is our default.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cppo_lib.rollout.replies import bare
+
+if TYPE_CHECKING:  # the reports compare methods and read no prompt, which would load transformers
+    from cppo_lib.data.problem import Problem
+    from cppo_lib.rollout.prompts import ParsedTuple
+
+_ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
+MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
+THRESHOLD = 0.5  # a tuple is plausible when its score is above it
+IMPLAUSIBLE = "implausible"
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\bimport \w|\breturn\b.*[(\[=]|\bprint\(|\w+\[\w+\]\s*=|[{};]|==|\+=|\bfor \w+ in .*:"
+)
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """J as `valid`, with the first reason for a refusal (empty when valid)."""
+
+    valid: bool
+    reason: str = ""
+
+
+def normalise(method: str) -> str:
+    """The form in which two methods are compared: lower case, words only, without numbers and labels in front.
+
+    Spellings of a letter are one (accents, full width, mathematical alphabets), and what is not seen is not there.
+    """
+    letters = unicodedata.normalize("NFKD", re.sub("[①-⓿❶-➓]", " ", method))
+    seen = "".join(each for each in letters if unicodedata.category(each) not in ("Cf", "Mn", "Me"))
+    return " ".join(re.findall(r"[^\W_]+", bare(seen).casefold()))
+
+
+def _idea(words: str, place: int) -> str:
+    """The letters of a normalised method; a word at either end that only says its place in the list is no part of it.
+
+    So `Sorting 1` and `Sorting 2` are one method where they are the first and the second, as `A heap` and `Heap` are.
+    """
+    places = {str(place), chr(ord("a") + place - 1), *_ROMAN[place : place + 1]}
+    left = words.split()
+    while len(left) > 1 and left[0] in places:
+        left = left[1:]
+    while len(left) > 1 and left[-1] in places:
+        left = left[:-1]
+    return "".join(left)
+
+
+def judge(plan: ParsedTuple) -> GateDecision:
+    """Decide J for one parsed plan. Reasons: incomplete, empty, long, code, repeated."""
+    if not plan.complete:
+        return GateDecision(False, "incomplete")
+    words = [normalise(method) for method in plan.methods]
+    if not all(any(map(str.isalpha, text)) for text in words):
+        return GateDecision(False, "empty")
+    if any(len(text.split()) > MAX_WORDS for text in words):
+        return GateDecision(False, "long")
+    if any(_CODE.search(method) for method in plan.methods):
+        return GateDecision(False, "code")
+    if len({_idea(text, place) for place, text in enumerate(words, start=1)}) < len(words):
+        return GateDecision(False, "repeated")
+    return GateDecision(True)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tuple of methods for a problem."""
+
+    problem: Problem
+    methods: tuple[str, ...]
+
+
+class Scorer(Protocol):
+    """Condition (4): a frozen model that says how likely it is that every method of a tuple is plausible."""
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """A number between 0 and 1 for each tuple, in order. Involves no other process of a distributed run."""
+        ...
+
+
+def decide(
+    problems: Sequence[Problem], plans: Sequence[ParsedTuple | None], scorer: Scorer | None
+) -> list[GateDecision | None]:
+    """J of many plans, one per problem; None where there is no tuple to judge.
+
+    The scorer is asked once, about all tuples that pass the rules; without one the rules are all there is.
+    """
+    decisions = [None if plan is None else judge(plan) for plan in plans]
+    asked = [i for i, decision in enumerate(decisions) if decision is not None and decision.valid]
+    if scorer is None or not asked:
+        return decisions
+    candidates = [Candidate(problems[i], plan.methods) for i in asked if (plan := plans[i]) is not None]
+    for i, score in zip(asked, scorer.scores(candidates), strict=True):
+        if score <= THRESHOLD:
+            decisions[i] = GateDecision(False, IMPLAUSIBLE)
+    return decisions

