@@ -17,8 +17,9 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
 from cppo_lib.runs.parameters import MODELS, Params, Report
 
-PLUMBING = ("errors", "artefacts", "runs")
-"""How runs are checked, filed and ordered: nothing in these changes what a run computes, but for `runs/stages`."""
+NO_RESULT = ("errors", "artefacts", "runs", "report")
+"""Packages in which nothing changes what a run computes, but for `runs/stages`: they check, file, order and show."""
+Name = tuple[str, ...]  # a dotted name's parts
 
 
 def notebook_path(notebook: str) -> Path:
@@ -50,55 +51,78 @@ def code_hash(notebook: str) -> str:
 def modules_of(notebook: str, benchmark: str) -> tuple[Path, ...]:
     """Library files that the notebook imports, directly or not, and that its results follow from.
 
-    That is all but the `PLUMBING`, and in a notebook that makes no tables or figures of the paper all but `report`. A
-    benchmark is loaded by name, so its module is counted as imported.
+    That is all but `NO_RESULT`, of which a notebook that makes the paper's tables or figures has `report`. A benchmark
+    is loaded by name, so its module is counted as imported.
     """
-    shown = () if issubclass(MODELS[notebook], Report) else ("report",)
     library = paths.root() / "cppo_lib"
-    seen: set[str] = set()
-    queue = [f"cppo_lib.data.benchmarks.{benchmark}", *_imports(code_of(notebook), "")]
+    left_out = {*NO_RESULT} - ({"report"} if issubclass(MODELS[notebook], Report) else set())
+    seen: set[Path] = set()
+    queue = [*_files(("cppo_lib", "data", "benchmarks", benchmark)), *imported(code_of(notebook), paths.root())]
     while queue:
-        name = queue.pop()
-        path = _module_file(library, name)
-        if name in seen or path is None or _package(name) in (*PLUMBING, *shown):
-            continue
-        seen.add(name)
-        queue += _imports(path.read_text(encoding="utf-8"), name)
-    files = {_module_file(library, name) for name in seen - {"cppo_lib"}}
-    return tuple(sorted(path for path in files if path is not None))
+        path = queue.pop()
+        package, *inner = path.relative_to(library).with_suffix("").parts
+        if path not in seen and (package not in left_out or inner[:1] == ["stages"]):
+            seen.add(path)
+            queue += imported(path.read_text(encoding="utf-8"), path.parent)
+    return tuple(sorted(seen - {library / "__init__.py"}))
 
 
-def _package(name: str) -> str:
-    """Which package of the library a module belongs to; `runs/stages` is one of its own."""
-    parts = name.split(".")[1:3]
-    return ".".join(parts) if parts == ["runs", "stages"] else parts[0] if parts else ""
+def imported(source: str, folder: Path) -> Iterator[Path]:
+    """Library files that a source in `folder` imports, or names in text such as `-m cppo_lib.x`.
+
+    A name that the front door of a package (`__init__.pyi`) takes from a file counts as that file.
+    """
+    for node in nodes(source):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield from _files(tuple(alias.name.split(".")))
+            case ast.ImportFrom(names=names):
+                for alias in names:
+                    yield from _files_behind(_module(node, folder), alias.name)
+            case ast.Constant(value=str(text)) if text.startswith("cppo_lib."):
+                yield from _files(tuple(text.split(".")))
 
 
-def _module_file(library: Path, name: str) -> Path | None:
-    stem = library.parent.joinpath(*name.split("."))
-    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _imports(source: str, module: str) -> Iterator[str]:
-    """Names of library modules in `import` statements, and in text such as `-m cppo_lib.x`."""
+def nodes(source: str) -> Iterator[ast.AST]:
+    """Every node of a source, which may hold IPython's `%` and `!` lines."""
     lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parents = module.split(".")[: -node.level] if node.level else []
-            origin = ".".join([*parents, node.module or ""]).strip(".")
-            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value]
-        for name in names:
-            if name.startswith("cppo_lib."):
-                parts = name.split(".")
-                yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
+    return ast.walk(ast.parse("\n".join(lines)))
+
+
+def _module(node: ast.ImportFrom, folder: Path) -> Name:
+    """What a `from` statement in `folder` imports from."""
+    above = folder.relative_to(paths.root()).parts if node.level else ()
+    return (*above[: len(above) - node.level + 1], *(node.module.split(".") if node.module else ()))
+
+
+def _files(name: Name) -> Iterator[Path]:
+    """The files that are run when a module is imported: its own and the `__init__.py` of each package around it."""
+    if name[0] == "cppo_lib":
+        for end in range(1, len(name) + 1):
+            stem = paths.root().joinpath(*name[:end])
+            yield from (path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
+
+
+def _files_behind(module: Name, name: str) -> Iterator[Path]:
+    """The files of a module, and that in which a name stands which is imported from it."""
+    yield from _files(module)
+    if behind := front_door(paths.root().joinpath(*module)).get(name):
+        yield from _files_behind(*behind)
+    else:
+        yield from _files((*module, name))
+
+
+@functools.cache
+def front_door(package: Path) -> dict[str, tuple[Name, str]]:
+    """The names that a package's `__init__.pyi` offers, each with the module and the name there; {} without one."""
+    stub = package / "__init__.pyi"
+    nodes = ast.parse(stub.read_text(encoding="utf-8")).body if stub.is_file() else []
+    return {
+        alias.asname or alias.name: (_module(node, package), alias.name)
+        for node in nodes if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
 
 
 def fingerprint(params: Params, inputs: Iterable[Path] = (), commits: Mapping[str, str] | None = None) -> str:

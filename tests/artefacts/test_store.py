@@ -180,7 +180,7 @@ def test_summary_changes_when_an_artefact_does(tmp_path):
 
 
 def test_progress_is_one_flushed_line():
-    code = "from cppo_lib import store; store.progress('step 1/2'); import os; os._exit(0)"
+    code = "from cppo_lib.artefacts import store; store.progress('step 1/2'); import os; os._exit(0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[cppo] 0:00 step 1/2\n"
 

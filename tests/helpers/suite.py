@@ -18,7 +18,8 @@ import yaml
 
 from cppo_lib.artefacts import store
 
-HEAD = """from cppo_lib import config, store
+HEAD = """from cppo_lib.artefacts import store
+from cppo_lib.runs import config
 params = config.from_notebook({name!r}, globals())
 """
 DATA = """folder = store.stage_dir(params.profile, "01_data_prep", params.benchmark)

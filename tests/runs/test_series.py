@@ -157,27 +157,6 @@ def test_unknown_profile_names_those_there_are():
         Plan("tny")
 
 
-def test_dependencies_are_the_imported_modules_without_the_plumbing(tmp_path, monkeypatch):
-    suite = Suite(tmp_path)
-    monkeypatch.setattr(sources.paths, "root", lambda: suite.root)
-    sources.modules_of.cache_clear()
-    training = {path.name for path in sources.modules_of("03_rl_training", "crossroads")}
-    tables = {path.name for path in sources.modules_of("05_paper_tables", "crossroads")}
-    sources.modules_of.cache_clear()
-    assert tables - training == {"toy.py"}
-    assert {"crossroads.py", "problem.py"} <= training
-    assert not {"store.py", "config.py", "series.py"} & tables
-
-
-def test_dependencies_follow_imports_through_the_library():
-    direct = set(sources._imports("from cppo_lib.rollout import two_stage\nimport numpy", ""))
-    assert direct == {"cppo_lib.rollout", "cppo_lib.rollout.two_stage"}
-    relative = set(sources._imports("from . import rules\nfrom .x import y", "cppo_lib.a.b"))
-    assert {"cppo_lib.a.rules", "cppo_lib.a.x"} <= relative
-    started = set(sources._imports("run(['python', '-m', 'cppo_lib.verifier.child.zygote'])", ""))
-    assert started == {"cppo_lib.verifier", "cppo_lib.verifier.child.zygote"}
-
-
 @pytest.mark.parametrize("name", ["2026_10", "007", "1e3"])
 def test_a_profile_may_have_a_name_that_yaml_reads_as_a_number(tmp_path, monkeypatch, name):
     suite = Suite(tmp_path)
@@ -482,7 +461,7 @@ def test_kernels_take_no_tcp_ports_and_one_that_does_not_start_is_named(suite):
     (suite.root / "port.ipynb").unlink()
     broken = suite.call(*command)
     (suite.root / "ipykernel_launcher.py").write_text("import time\ntime.sleep(60)")
-    hurried = "import sys\nfrom cppo_lib import runner, series\nrunner.START_S = 1\nseries.main(sys.argv[1:])"
+    hurried = "import sys\nfrom cppo_lib.runs.series import cli, runner\nrunner.START_S = 1\ncli.main(sys.argv[1:])"
     slow = suite.call_any(sys.executable, "-c", hurried, *command)
     (suite.root / "ipykernel_launcher.py").unlink()
     assert runner.START_S >= 600
