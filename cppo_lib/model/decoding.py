@@ -4,28 +4,37 @@
 not offer, and that together make up most of the time with a large vocabulary (see speed/engines.py): what prompts
 share (all of it where a problem is asked several times, the problem where K solvers get a method each) is read once and
 its key-value cache is copied; sequences that have ended leave the batch; and the nucleus is cut from the most likely
-tokens instead of sorting the whole vocabulary at every step. On a GPU the step itself is one launch (`decode_steps`).
+tokens instead of sorting the whole vocabulary at every step. On a GPU the step itself is one launch (`kv_cache`).
 
-Every sequence has random numbers of its own, so that what is drawn for it depends on its neighbours by the rounding of
-its logits alone. So that this shows rarely, a token is not drawn from the cumulated probabilities of the vocabulary,
-each of which moves with any rounding before it, but by descent: which FAN-th of the vocabulary, which FAN-th of that,
-and so on, each with a number of its own (docs/draws.md says what it is worth).
+Every sequence has random numbers of its own, a hash of its place (`engine.Place`), so that what is drawn for it depends
+on its neighbours by the rounding of its logits alone. So that this shows rarely, a token is not drawn from the
+cumulated probabilities of the vocabulary, each of which moves with any rounding before it, but by descent: which FAN-th
+of the vocabulary, which FAN-th of that, and so on, each with a number of its own (docs/draws.md says what it is worth).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from cppo_lib.errors import ModelError
-from cppo_lib.model.decode_steps import FixedStep, GrowingStep, capturable
-from cppo_lib.model.draws import PARTS
-from cppo_lib.model.kv_cache import GrowingLayer, growing_cache, join_left, keep_sequences
+from cppo_lib.model.engine import Place
+from cppo_lib.model.kv_cache import (
+    FixedStep,
+    GrowingLayer,
+    GrowingStep,
+    capturable,
+    growing_cache,
+    join_left,
+    keep_sequences,
+)
 
 HEAD = 1024
 """Most likely tokens among which the nucleus is looked for first."""
@@ -33,12 +42,23 @@ CROWD = 8
 """Ended sequences leave the batch once they are at least one in CROWD: each departure copies the cache."""
 SHARED = 0.5
 """Prompts that have at least this part of their tokens in common, from the first on, share the reading of these."""
+PARTS = 4
+"""Numbers that a token is drawn with."""
 FAN = 32
 """Parts among which a step of a token's descent chooses: FAN ** PARTS tokens are more than a vocabulary has."""
 WASTE = 1.7
 """Prompts are read by length where reading all at once would take so many times their own tokens, for the padding."""
 SPREAD = 1.25
 """Those that are read together then: the longest has at most so many times the tokens of the shortest."""
+
+
+def uniform(places: Sequence[Place], count: int) -> Tensor:
+    """Numbers in [0, 1) for `count` tokens at each place, (places, count, PARTS) of float64.
+
+    A greater count continues the numbers of a smaller one.
+    """
+    read = b"".join(hashlib.shake_128(repr(place).encode()).digest(4 * PARTS * count) for place in places)
+    return torch.from_numpy(np.frombuffer(read, dtype="<u4").reshape(len(places), count, PARTS) * 2.0**-32)
 
 
 @dataclass(frozen=True)

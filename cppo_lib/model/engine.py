@@ -1,26 +1,42 @@
-"""One way to open either generation engine: `hf`, which works everywhere, or `vllm`, which wants an extra.
+"""Generation engines as the rest sees them: places in, completions out, and one way to open either.
 
-Both complete prompts of token ids and hand back token ids, end token included, so that whatever reads the records
-cannot tell which one made them. vLLM is imported only when it is asked for.
+`hf` works everywhere, `vllm` wants an extra. Both complete prompts of token ids and hand back token ids, end token
+included, so that whatever reads the records cannot tell which one made them.
+
+A `Place` names a completion: the root seed, the problem, which of the problem's members (tuples) it belongs to, the
+role, and its number there. Its random numbers are a hash of that name (`decoding.uniform`). So neither the batch size
+nor the order or the number of the problems, nor a stop in between, gives an attempt other random numbers, and no
+generator has a state that a checkpoint would have to hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal, Protocol
-
-import torch
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cppo_lib.errors import ModelError
-from cppo_lib.model.draws import Place
-from cppo_lib.model.hf_engine import HFEngine, memory_errors
-from cppo_lib.model.policy import load_policy, load_tokenizer, loading, sampling_dtype
-from cppo_lib.rollout.two_stage import Completion
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EngineName = Literal["hf", "vllm"]
+Place = tuple[int | str, ...]
+"""Where a completion stands; places that differ have independent random numbers."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Generated token ids (end-of-sequence included) and, where the engine reports them, their log-probabilities."""
+
+    ids: list[int]
+    logps: list[float] | None = None
+
+
+Generate = Callable[[list[list[int]], int, list[Place]], list[Completion]]
+"""Completes prompts given as token ids; the others are the limit on new tokens, and the place of each completion."""
 
 
 class Engine(Protocol):
@@ -51,7 +67,7 @@ def open_engine(
     """The engine over a policy, on the GPU if there is one, and the policy's tokenizer; released on leaving.
 
     Args:
-        name: `hf` or `vllm`.
+        name: `hf` or `vllm`, which is imported only when it is asked for.
         policy: a local folder or a hub id.
         temperature: 1 samples from the policy's own distribution, 0 takes the most likely token.
         top_p: nucleus mass; 1 keeps every token.
@@ -62,32 +78,13 @@ def open_engine(
         ModelError: the engine is not installed, or the policy cannot be loaded or does not fit in memory.
     """
     if name == "vllm":
-        with _vllm(policy, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed) as opened:
-            yield opened
-        return
-    with memory_errors(f"loading {policy}: free memory or name a smaller model"):
-        model, tokenizer = load_policy(policy, dtype=sampling_dtype())
-        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers wraps it without its type
-    yield (
-        HFEngine(model, tokenizer, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed),
-        tokenizer,
-    )
-
-
-@contextmanager
-def _vllm(
-    policy: str, *, temperature: float, top_p: float, batch_size: int, seed: int
-) -> Iterator[tuple[Engine, PreTrainedTokenizerBase]]:
-    if find_spec("vllm") is None:
-        raise ModelError(
-            "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU, "
-            "`make setup-vllm` for a CPU, or set engine: hf"
-        )
-    from cppo_lib.model.vllm_engine import VLLMEngine
-
-    with loading(f"model {policy!r}"):
-        tokenizer = load_tokenizer(policy)
-    with closing(
-        VLLMEngine(policy, tokenizer, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed)
-    ) as engine:
-        yield engine, tokenizer
+        if find_spec("vllm") is None:
+            raise ModelError(
+                "engine vllm is not installed: pip install -c constraints.txt -e '.[vllm]' for a GPU, "
+                "`make setup-vllm` for a CPU, or set engine: hf"
+            )
+        from cppo_lib.model.vllm_engine import opened
+    else:
+        from cppo_lib.model.hf_engine import opened
+    with opened(policy, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed) as engine:
+        yield engine

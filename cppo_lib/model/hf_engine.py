@@ -5,7 +5,7 @@ model folder suggests for its own use (a top-k cut, a repetition penalty) is not
 scored must be the distribution that RL trained. Prompts are batched by length with padding on the left, and come back
 in the order they were given.
 
-A completion's random numbers follow from the engine's seed and the completion's place (`cppo_lib.model.draws`), not
+A completion's random numbers follow from the engine's seed and the completion's place (`cppo_lib.model.engine`), not
 from the batch size, the other prompts or the calls before, and never from torch's global generator, which is left as it
 was. What is drawn with them is the same, too, up to the rounding of the logits, which does depend on the neighbours:
 see docs/draws.md, which also says how often that shows.
@@ -18,16 +18,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cppo_lib.artefacts import store
 from cppo_lib.errors import ModelError
-from cppo_lib.model.decoding import Draw, by_length, sample
-from cppo_lib.model.draws import Place, uniform
+from cppo_lib.model.decoding import Draw, by_length, sample, uniform
+from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.kv_cache import group_heads
-from cppo_lib.model.policy import out_of_memory
-from cppo_lib.rollout.two_stage import Completion
+from cppo_lib.model.policy import load_policy, out_of_memory, sampling_dtype
 
 REPORT_S = 30.0  # seconds between progress lines
 
@@ -101,6 +102,15 @@ class HFEngine:
                 completions[i] = row
             done += len(batch)
         return [Completion(ids) for ids in completions]
+
+
+@contextmanager
+def opened(policy: str, **options: Any) -> Iterator[tuple[HFEngine, PreTrainedTokenizerBase]]:
+    """The engine over a policy, see `engine.open_engine`."""
+    with memory_errors(f"loading {policy}: free memory or name a smaller model"):
+        model, tokenizer = load_policy(policy, dtype=sampling_dtype())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers wraps it without its type
+    yield HFEngine(model, tokenizer, **options), tokenizer
 
 
 class Progress:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cppo_lib.model.decoding import Draw
-from cppo_lib.model.draws import uniform
+from cppo_lib.model.decoding import Draw, uniform
 
 # Not there in the environment that types are checked in.
 _vllm: Any = import_module("vllm.v1.sample.logits_processor")

@@ -24,7 +24,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,10 +37,9 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from cppo_lib.errors import ModelError
 from cppo_lib.model import hub_models
-from cppo_lib.model.draws import Place
+from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.hf_engine import Progress, check_lengths, end_tokens, rooted
-from cppo_lib.model.policy import ADAPTER, load_policy, loading, sampling_dtype, save_policy
-from cppo_lib.rollout.two_stage import Completion
+from cppo_lib.model.policy import ADAPTER, load_policy, load_tokenizer, loading, sampling_dtype, save_policy
 
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 GIB = 2**30
@@ -155,6 +154,15 @@ class VLLMEngine:
 
 
 # --- vLLM's process -----------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(policy: str, **options: Any) -> Iterator[tuple[VLLMEngine, PreTrainedTokenizerBase]]:
+    """The engine over a policy, see `engine.open_engine`."""
+    with loading(f"model {policy!r}"):
+        tokenizer = load_tokenizer(policy)
+    with closing(VLLMEngine(policy, tokenizer, **options)) as engine:
+        yield engine, tokenizer
 
 
 def start_worker() -> tuple[Connection, subprocess.Popen[bytes]]:

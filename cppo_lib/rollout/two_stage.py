@@ -8,7 +8,7 @@ invalid. That keeps the budget equal and the shapes fixed, which distributed gen
 How the K methods come about is the procedure (`cppo_lib.rollout.procedures`, its steps in `cppo_lib.rollout.planning`).
 
 Every completion is drawn at a place of its own, (problem, member, role, number), so that what a member writes depends
-neither on the members beside it nor on the calls before (`cppo_lib.model.draws`).
+neither on the members beside it nor on the calls before (`cppo_lib.model.engine`).
 """
 
 from __future__ import annotations
@@ -20,24 +20,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from cppo_lib.data.problem import Problem
-from cppo_lib.model.draws import Place
+from cppo_lib.model.engine import Completion, Generate, Place
 from cppo_lib.reward import gate_rules as gate
 from cppo_lib.rollout.planning import STEPS
 from cppo_lib.rollout.procedures import ProcedureName
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
 from cppo_lib.rollout.tuples import Planned, Slot, Steps, Task
 
-
-@dataclass(frozen=True)
-class Completion:
-    """Generated token ids (end-of-sequence included) and, where the engine reports them, their log-probabilities."""
-
-    ids: list[int]
-    logps: list[float] | None = None
-
-
-# Completes prompts given as token ids; the others are the limit on new tokens, and the place of each completion.
-Generate = Callable[[list[list[int]], int, list[Place]], list[Completion]]
 Asked = tuple[str, Place]  # a prompt and the place of its completion
 
 

@@ -39,15 +39,15 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import ParameterError
 from cppo_lib.model.adapters import ROLES, Role, has_roles, use_role
-from cppo_lib.model.decoding import Draw, sample
-from cppo_lib.model.draws import Place, uniform
+from cppo_lib.model.decoding import Draw, sample, uniform
+from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.kv_cache import group_heads
 from cppo_lib.model.policy import REFERENCE
 from cppo_lib.reward import plan_following as judging
 from cppo_lib.reward import score as judged
 from cppo_lib.reward.gate_rules import Scorer, normalise
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.rollout.two_stage import Completion, rollout
+from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.trainer import advantages
 from cppo_lib.trainer.batching import compact
 from cppo_lib.trainer.data_order import ResumableOrder

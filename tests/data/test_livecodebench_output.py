@@ -21,7 +21,7 @@ from cppo_lib.data.benchmarks import livecodebench_output
 from cppo_lib.data.benchmarks.livecodebench_output import NOT_AN_EXPRESSION, wrap_answer
 from cppo_lib.data.problem import LoadReport, Problem, from_json, load_benchmark, to_json
 from cppo_lib.errors import DatasetError
-from cppo_lib.model.policy import build_tokenizer
+from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.rollout.prompts import PromptStyle, StyleName
 from cppo_lib.verifier import Verifier
 

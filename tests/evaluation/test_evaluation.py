@@ -20,12 +20,13 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.evaluation import estimators as stats
 from cppo_lib.evaluation.records import COLUMNS, attempt_records, summary
-from cppo_lib.model.draws import Place
-from cppo_lib.model.policy import build_model, build_tokenizer, save_policy
+from cppo_lib.model.engine import Completion, Place
+from cppo_lib.model.policy import save_policy
+from cppo_lib.model.tiny import build_model, build_tokenizer
 from cppo_lib.report.results import load_results
 from cppo_lib.reward import plan_following as judging
 from cppo_lib.rollout.prompts import PromptStyle, render_tuple
-from cppo_lib.rollout.two_stage import Completion, rollout
+from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Evaluation
 from cppo_lib.runs.stages import evaluation

@@ -8,6 +8,7 @@ from fitting import fit
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.model import policy as model
+from cppo_lib.model import tiny
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.trainer.cppo_trainer import CPPOTrainer
 from cppo_lib.trainer.sft_rows import crossroads_rows
@@ -18,8 +19,8 @@ WORLD = (3, 1, 1, 6, 1, 0)  # arguments of crossroads.world
 def save(folder: Path, *, also_k: tuple[int, ...] = (), steps: int = 60) -> Path:
     """Save the policy in `folder`; with `also_k` it has seen plans of those sizes too."""
     rows = crossroads_rows(crossroads.world(*WORLD)["corpus"], PromptStyle("brief", None), 4, also_k)
-    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 1000)
-    policy = model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
+    tokenizer = tiny.build_tokenizer([row.prompt + row.completion for row in rows], 1000)
+    policy = tiny.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
     texts = [row.prompt + row.completion + tokenizer.eos_token for row in rows if row.kind != "plan1"]
     fit(policy, tokenizer, texts, steps=steps, batches=4)
     model.save_policy(policy, tokenizer, folder)

@@ -11,10 +11,8 @@ from transformers.generation.logits_process import TopPLogitsWarper
 
 from cppo_lib.errors import ModelError
 from cppo_lib.model import decoding
-from cppo_lib.model.decode_steps import FixedStep, capturable
-from cppo_lib.model.decoding import HEAD, Draw, alike, sample, shared_heads
-from cppo_lib.model.draws import PARTS
-from cppo_lib.model.kv_cache import GROUPED, ROOM, group_heads
+from cppo_lib.model.decoding import HEAD, PARTS, Draw, alike, sample, shared_heads
+from cppo_lib.model.kv_cache import GROUPED, ROOM, FixedStep, capturable, group_heads
 
 END, PAD = [1, 2], 0
 SIZES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cppo_lib.model.draws import PARTS, uniform
+from cppo_lib.model.decoding import PARTS, uniform
 
 
 def test_numbers_are_those_of_the_place_whatever_stands_beside_it():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cppo_lib.errors import ModelError
+from cppo_lib.model.engine import Completion
 from cppo_lib.model.hf_engine import HFEngine, end_ids
-from cppo_lib.model.policy import build_model, build_tokenizer
-from cppo_lib.rollout.two_stage import Completion
+from cppo_lib.model.tiny import build_model, build_tokenizer
 
 TEXTS = ["print the sum of the items", "print the largest item", "sort the items and print them"]
 

@@ -16,10 +16,10 @@ import torch
 from transformers import PreTrainedModel
 
 from cppo_lib.errors import ModelError
-from cppo_lib.model.engine import Engine, open_engine
+from cppo_lib.model.engine import Completion, Engine, open_engine
 from cppo_lib.model.hf_engine import HFEngine, memory_errors
-from cppo_lib.model.policy import build_model, build_tokenizer, load_policy, save_policy, with_adapter
-from cppo_lib.rollout.two_stage import Completion
+from cppo_lib.model.policy import load_policy, save_policy, with_adapter
+from cppo_lib.model.tiny import build_model, build_tokenizer
 
 TEXTS = ["print the sum of the items", "print the largest item", "sort the items and print them"]
 ENDS = [*range(100, 139), 0]  # the last one is the tokenizer's

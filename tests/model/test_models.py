@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ModelError
-from cppo_lib.model import hub_models
+from cppo_lib.model import hub_models, tiny
 from cppo_lib.model import policy as model
 from cppo_lib.model.vllm_engine import plain_policy
 from cppo_lib.runs import config, stamps
@@ -30,8 +30,8 @@ DOWN = "model.layers.0.mlp.down_proj.weight"
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 with two layers and tied output weights, as `save_policy` leaves it."""
     folder = tmp_path_factory.mktemp("models") / "base"
-    tokenizer = model.build_tokenizer(["print(max(xs))\n"], 300)
-    model.save_policy(model.build_model(tokenizer, hidden_size=16, layers=2, heads=2, seed=0), tokenizer, folder)
+    tokenizer = tiny.build_tokenizer(["print(max(xs))\n"], 300)
+    model.save_policy(tiny.build_model(tokenizer, hidden_size=16, layers=2, heads=2, seed=0), tokenizer, folder)
     return folder
 
 

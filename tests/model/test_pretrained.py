@@ -21,8 +21,8 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, ParameterError, TrainingError
 from cppo_lib.model import policy as model
-from cppo_lib.model.decoding import Draw, sample
-from cppo_lib.model.draws import PARTS
+from cppo_lib.model import tiny
+from cppo_lib.model.decoding import PARTS, Draw, sample
 from cppo_lib.rollout.prompts import PromptStyle, parse_tuple
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import SCRATCH_KEYS
@@ -44,7 +44,7 @@ CORPUS = crossroads.world(2, 2, 1, 20, 1, 0)["corpus"]
 
 def tokenizer_of_the_world():
     rows = crossroads_rows(CORPUS, PromptStyle("brief", None), 4)
-    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows], 700)
+    tokenizer = tiny.build_tokenizer([row.prompt + row.completion for row in rows], 700)
     tokenizer.chat_template = CHAT
     return tokenizer
 
@@ -58,7 +58,7 @@ def fitted(policy, tokenizer):
 
 def qwen2(folder: Path) -> Path:
     tokenizer = tokenizer_of_the_world()
-    policy = model.build_model(tokenizer, hidden_size=32, layers=2, heads=2, seed=0)
+    policy = tiny.build_model(tokenizer, hidden_size=32, layers=2, heads=2, seed=0)
     model.save_policy(fitted(policy, tokenizer), tokenizer, folder)
     return folder
 

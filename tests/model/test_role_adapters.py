@@ -14,8 +14,7 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ModelError
 from cppo_lib.model import policy as model
 from cppo_lib.model.adapters import ROLES, has_roles, role_policy, use_role, with_role_adapters
-from cppo_lib.model.decoding import Draw, sample
-from cppo_lib.model.draws import PARTS
+from cppo_lib.model.decoding import PARTS, Draw, sample
 from cppo_lib.model.hf_engine import HFEngine
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Evaluation, RLTraining

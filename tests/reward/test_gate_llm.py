@@ -12,6 +12,7 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import ModelError
 from cppo_lib.model import policy as model
+from cppo_lib.model import tiny
 from cppo_lib.reward.gate_llm import LLMGate, answer_tokens, question
 from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
@@ -36,9 +37,9 @@ def chat(tmp_path_factory: pytest.TempPathFactory):
     problems = crossroads.world(1, 1, 1, 4, 1, 0)["train"]
     corpus = crossroads.world(1, 1, 1, 4, 1, 0)["corpus"]
     rows = crossroads_rows(corpus, PromptStyle("brief", None), 4)
-    tokenizer = model.build_tokenizer([row.prompt + row.completion for row in rows] + ["Yes", "No"] * 9, 700)
+    tokenizer = tiny.build_tokenizer([row.prompt + row.completion for row in rows] + ["Yes", "No"] * 9, 700)
     tokenizer.chat_template = CHAT
-    policy = model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
+    policy = tiny.build_model(tokenizer, hidden_size=32, layers=1, heads=2, seed=0)
     policy.config.max_position_embeddings = 2048
     style = PromptStyle("instruct", tokenizer)
     texts = [

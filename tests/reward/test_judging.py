@@ -7,9 +7,10 @@ import pytest
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import Problem, Test, load_benchmark
 from cppo_lib.errors import IsolationError
+from cppo_lib.model.engine import Completion
 from cppo_lib.reward import plan_following as judging
 from cppo_lib.rollout.tuples import Slot
-from cppo_lib.rollout.two_stage import Completion, Member, Sample
+from cppo_lib.rollout.two_stage import Member, Sample
 from cppo_lib.verifier import Verifier
 
 MEAN = "a=list(map(int,input().split()))\nprint(sum(a)//len(a))"

@@ -22,8 +22,9 @@ from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import ParameterError
 from cppo_lib.evaluation.estimators import IidScores, TupleScores, score_table
 from cppo_lib.evaluation.records import attempt_records, summary
-from cppo_lib.model.draws import Place, uniform
-from cppo_lib.model.policy import build_tokenizer
+from cppo_lib.model.decoding import uniform
+from cppo_lib.model.engine import Completion, Place
+from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward import plan_following as judging
 from cppo_lib.rollout.divsampling import INSTRUCTIONS, ROLES
 from cppo_lib.rollout.planning import STEPS, read_probabilities
@@ -31,7 +32,7 @@ from cppo_lib.rollout.plansearch import FULL, subsets
 from cppo_lib.rollout.procedures import BRIEF, PROCEDURES, ProcedureName
 from cppo_lib.rollout.prompts import PromptStyle, first_line, render_tuple
 from cppo_lib.rollout.replies import bare
-from cppo_lib.rollout.two_stage import Completion, Member, rollout
+from cppo_lib.rollout.two_stage import Member, rollout
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Evaluation
 from cppo_lib.verifier import Verifier

@@ -15,14 +15,14 @@ import trl
 from transformers import AddedToken
 
 from cppo_lib.data.problem import Problem, Test
-from cppo_lib.model.draws import Place
-from cppo_lib.model.policy import EOS, build_tokenizer
+from cppo_lib.model.engine import Completion, Place
+from cppo_lib.model.tiny import EOS, build_tokenizer
 from cppo_lib.reward import gate_rules as gate
 from cppo_lib.reward import score as judged
 from cppo_lib.rollout.planning import read_probabilities
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, StyleName, first_line, parse_tuple, render_tuple
 from cppo_lib.rollout.replies import asked, bare, blocks, last_fences, left_open, said
-from cppo_lib.rollout.two_stage import Completion, rollout
+from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.trainer.distil import distilled_rows
 from cppo_lib.trainer.objective import Objective
 from cppo_lib.trainer.sft_rows import SFTRow

@@ -11,11 +11,11 @@ import pytest
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
-from cppo_lib.model.draws import Place
-from cppo_lib.model.policy import build_tokenizer
+from cppo_lib.model.engine import Completion, Place
+from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward import plan_following as judging
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.rollout.two_stage import Completion, Member, rollout
+from cppo_lib.rollout.two_stage import Member, rollout
 from cppo_lib.verifier import Verifier
 
 K = 3

@@ -260,7 +260,8 @@ def test_a_full_disk_is_one_line_with_disk_need_and_cure(small_disk, name):
 
 
 def test_a_policy_that_does_not_fit_leaves_the_old_one_and_room(small_disk):
-    from cppo_lib.model.policy import build_model, build_tokenizer, save_policy
+    from cppo_lib.model.policy import save_policy
+    from cppo_lib.model.tiny import build_model, build_tokenizer
 
     tokenizer = build_tokenizer(["a b c"] * 9, 300)
     folder = small_disk / "policy"

@@ -10,7 +10,7 @@ per attempt (see `cppo_lib.evaluation.records`), with its provenance in `.meta.j
 Problems are evaluated in chunks, and each finished chunk is a Parquet file in the folder
 `<...>.s<seed>.parts` until the last one is there. A restarted evaluation generates and judges only
 what is missing, and since an attempt's random numbers are those of its problem, tuple and slot
-(`cppo_lib.model.draws`), it ends with the same attempts. Chunks made with other parameters, code, problems
+(`cppo_lib.model.engine`), it ends with the same attempts. Chunks made with other parameters, code, problems
 or weights are discarded, and a line says so: whoever edits a parameter file expects the next run to
 use it. Only `batch_size` may change (it changes no attempt, see docs/draws.md), so that an
 evaluation that ran out of memory goes on with a smaller one.

@@ -33,6 +33,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as models
+from cppo_lib.model import tiny
 from cppo_lib.reward import gate_quality
 from cppo_lib.reward.gate_classifier import TrainedGate, train_classifier
 from cppo_lib.rollout.prompts import PromptStyle
@@ -147,10 +148,8 @@ def _pretrain(cfg: PlannerSFT, rows: list[SFTRow], folder: Path) -> None:
     assert cfg.vocab_size and cfg.hidden_size and cfg.layers and cfg.heads
     assert cfg.pretrain_steps is not None and cfg.pretrain_batch and cfg.pretrain_lr
     texts = [row.prompt + row.completion for row in rows]
-    tokenizer = models.build_tokenizer(texts, cfg.vocab_size)
-    model = models.build_model(
-        tokenizer, hidden_size=cfg.hidden_size, layers=cfg.layers, heads=cfg.heads, seed=cfg.seed
-    )
+    tokenizer = tiny.build_tokenizer(texts, cfg.vocab_size)
+    model = tiny.build_model(tokenizer, hidden_size=cfg.hidden_size, layers=cfg.layers, heads=cfg.heads, seed=cfg.seed)
     programs = [row for row in rows if row.kind in ("direct", "solver")]
     schedule = Schedule(cfg.pretrain_steps, cfg.pretrain_batch, cfg.pretrain_lr)
     _fit(model, tokenizer, programs, "base", schedule, cfg, folder)
