@@ -135,7 +135,7 @@ def pass_at_k_curve(
     its first k. A k beyond the records is left out.
 
     Raises:
-        ParameterError: records that do not fit (`stats.score_table`).
+        ParameterError: records that do not fit (`estimators.score_table`).
     """
     most = largest_k(attempts)
     tables = {k: score_table(attempts, k=k, prefix=prefix) for k in ks if k <= most}
@@ -237,7 +237,7 @@ def require_scores(*tables: object) -> None:
         if not isinstance(table, Scores):
             raise ParameterError(
                 f"a comparison needs scores that say what they estimate, got {type(table).__name__}: "
-                "take them from stats.score_table"
+                "take them from estimators.score_table"
             )
 
 

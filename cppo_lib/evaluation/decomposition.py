@@ -7,7 +7,7 @@ success rate of slot k on a problem and p their mean,
            + [(1-p)^K - prod_k (1-p_k)]                     heterogeneity: slots differ on purpose
            + [prod_k (1-p_k) - P(all fail)]                 correlation: failures avoid each other
 
-The sum telescopes, so the terms add up to pass@K on every problem, as estimated by `stats.score_table`.
+The sum telescopes, so the terms add up to pass@K on every problem, as estimated by `estimators.score_table`.
 
 Departure from the plug-in form: products of estimated rates are biased with few tuples, so each product is averaged
 over choices of K *different* tuples, which is unbiased and needs T >= K. The heterogeneity term is never negative in
@@ -79,7 +79,7 @@ def decomposition(attempts: pd.DataFrame) -> pd.DataFrame:
     I.i.d. attempts have neither slots nor tuples: all of their pass@K is skill, by definition.
 
     Raises:
-        ParameterError: records that do not fit (`stats.check_attempts`), problems with different
+        ParameterError: records that do not fit (`estimators.check_attempts`), problems with different
             numbers of tuples, or fewer than K of them.
     """
     size = check_attempts(attempts)

@@ -48,7 +48,7 @@ def same_ideas(attempts: pd.DataFrame, judge: IdeaJudge | None = None) -> Floats
         (blocks, K, K), symmetric; blocks in the order of seed, problem and tuple.
 
     Raises:
-        ParameterError: records that do not fit (`stats.check_attempts`), or a judge that leaves pairs out.
+        ParameterError: records that do not fit (`estimators.check_attempts`), or a judge that leaves pairs out.
     """
     size = check_attempts(attempts)
     rows = attempts.sort_values(KEY)

@@ -10,12 +10,12 @@ Columns (nullable ones are marked):
     plan (null)                         the planner's text that this slot's method comes from
     probability (null)                  what the planner said the method's probability is
     injection (null)                    role and instruction that were put in front of the problem
-    valid (null)                        gate J of the tuple; null where no tuple was judged
+    valid (null)                        gate J of the tuple; null where there was no tuple
     strategy (null)                     the method the solver was given; null: none was named
     program_rule                        how the program was read from the reply: a rule of
                                         `cppo_lib.rollout.replies`, `whole` or `assertion`
     program, verdict, passed, reason    what was run and what became of it
-    followed (null)                     the program implements its strategy; null: nobody judged
+    followed (null)                     the program implements its strategy; null: nobody can tell
     program_method (null)               the method the program implements (crossroads)
     cached                              the verdict was known before
     planner_calls, planner_tokens,      calls and generated tokens, so that a plain sum is right: a
@@ -29,17 +29,17 @@ Columns (nullable ones are marked):
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from cppo_lib.artefacts import paths
-from cppo_lib.evaluation import estimators as stats
+from cppo_lib.evaluation.estimators import check_attempts, pass_at_k
 from cppo_lib.reward import plan_following as judging
-from cppo_lib.rollout.procedures import PROCEDURES
+from cppo_lib.rollout.procedures import PROCEDURES, ProcedureName
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import Member
-from cppo_lib.runs.parameters import Evaluation
 from cppo_lib.verifier import Result
 
 # Named types keep a column the same in every file, also where all its values are null.
@@ -54,55 +54,83 @@ _DTYPES = {
 }
 
 
-def run_name(cfg: Evaluation) -> str:
-    """The name of an evaluation's records: `<benchmark>.<split>.<method>.s<seed>`."""
-    return paths.records_name(cfg.benchmark, cfg.split, cfg.method, cfg.seed)
+@dataclass(frozen=True)
+class Run:
+    """Which evaluation records are of: columns that all of its rows share.
+
+    Attributes:
+        method: row label in the tables.
+        policy: model folder or hub id, as users should read it.
+        seed: of RL and of sampling.
+    """
+
+    profile: str
+    benchmark: str
+    split: str
+    method: str
+    policy: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of the records: `<benchmark>.<split>.<method>.s<seed>`."""
+        return paths.records_name(self.benchmark, self.split, self.method, self.seed)
 
 
 def attempt_records(
-    cfg: Evaluation,
-    policy: str,
+    run: Run,
     members: Sequence[Member],
     results: Sequence[Sequence[Result]],
     implemented: Sequence[Sequence[str | None]] | None,
     *,
+    procedure: ProcedureName,
+    style: PromptStyle,
+    tuples: int,
     gen_s: float,
 ) -> pd.DataFrame:
-    """The records of a chunk: `cfg.tuples` members per problem side by side, K rows per member.
+    """The records of a chunk: `tuples` members per problem side by side, K rows per member.
 
     Args:
-        policy: model folder or hub id, as users should read it.
         results: per member and slot the verifier's result.
-        implemented: per member and slot the method of the program; None where nobody judges.
+        implemented: per member and slot the method of the program; None where nobody can tell.
+        procedure: how the members were made.
+        style: what the policy was asked with, which says how programs were read.
         gen_s: seconds that generating the chunk took.
     """
-    share = gen_s / max(len(members) * cfg.k, 1)
+    share = gen_s / max(sum(len(member.programs) for member in members), 1)
     rows = []
     for number, member in enumerate(members):
-        methods = implemented[number] if implemented is not None else [None] * cfg.k
-        judged = [None] * cfg.k if implemented is None else judging.followed(member, methods)
-        shared = _shared_columns(cfg, policy, member, number % cfg.tuples)
+        k, meta = len(member.programs), member.problem.meta
+        methods = implemented[number] if implemented is not None else [None] * k
+        follows = judging.followed(member, methods) if implemented is not None else [None] * k
+        shared = asdict(run) | {
+            "run_id": run.name,
+            "problem_id": member.problem.id,
+            "group": str(meta.get("group") or meta.get("difficulty") or ""),
+            "tuple_index": number % tuples,
+            "k": k,
+            "coordinated": PROCEDURES[procedure].coordinated,
+            "program_rule": style.read_by(member.problem),
+            "valid": member.valid,
+            "gen_s": share,
+        }
         own_calls = _own_calls(member)
         for slot, result in enumerate(results[number]):
             asked = member.slots[slot]
-            rows.append(
-                shared
-                | {
-                    "slot": slot,
-                    "plan": None if asked.plan is None else member.plans[asked.plan].text,
-                    "strategy": asked.strategy,
-                    "probability": asked.probability,
-                    "injection": asked.injection,
-                    "program": member.programs[slot],
-                    "followed": judged[slot],
-                    "program_method": methods[slot],
-                    "planner_calls": len(own_calls[slot]),
-                    "planner_tokens": sum(own_calls[slot]),
-                    "solver_tokens": len(member.attempts[slot].completion.ids),
-                    "gen_s": share,
-                }
-                | {name: getattr(result, name) for name in _RESULT_COLUMNS}
-            )
+            own = {
+                "slot": slot,
+                "plan": None if asked.plan is None else member.plans[asked.plan].text,
+                "strategy": asked.strategy,
+                "probability": asked.probability,
+                "injection": asked.injection,
+                "program": member.programs[slot],
+                "followed": follows[slot],
+                "program_method": methods[slot],
+                "planner_calls": len(own_calls[slot]),
+                "planner_tokens": sum(own_calls[slot]),
+                "solver_tokens": len(member.attempts[slot].completion.ids),
+            }
+            rows.append(shared | own | {name: getattr(result, name) for name in _RESULT_COLUMNS})
     return pd.DataFrame(rows)[list(COLUMNS)].astype(_DTYPES)
 
 
@@ -124,28 +152,8 @@ def _own_calls(member: Member) -> list[list[int]]:
     return own
 
 
-def _shared_columns(cfg: Evaluation, policy: str, member: Member, tuple_index: int) -> dict[str, Any]:
-    meta = member.problem.meta
-    return {
-        "run_id": run_name(cfg),
-        "profile": cfg.profile,
-        "benchmark": cfg.benchmark,
-        "split": cfg.split,
-        "method": cfg.method,
-        "policy": policy,
-        "seed": cfg.seed,
-        "problem_id": member.problem.id,
-        "group": str(meta.get("group") or meta.get("difficulty") or ""),
-        "tuple_index": tuple_index,
-        "k": cfg.k,
-        "coordinated": PROCEDURES[cfg.procedure].coordinated,
-        "program_rule": PromptStyle(cfg.prompt_style, None, cfg.program_rule).read_by(member.problem),
-        "valid": member.valid,
-    }
-
-
 def summary(attempts: pd.DataFrame) -> dict[str, Any]:
-    """What the records of one method say, in one row; None where nobody judged.
+    """What the records of one method say, in one row; None where it is not known.
 
     Keys: method; problems; attempts per problem and seed; `pass@K` and `pass@1`, each by the
     estimand that fits the records (`cppo_lib.evaluation.estimators`); valid (share of tuples) and followed (share
@@ -155,7 +163,7 @@ def summary(attempts: pd.DataFrame) -> dict[str, Any]:
     Raises:
         ParameterError: records of several methods, or incomplete ones.
     """
-    k = stats.check_attempts(attempts)
+    k = check_attempts(attempts)
     tuples = len(attempts) / k
     problems = attempts["problem_id"].nunique()
     spent = attempts[["planner_calls", "planner_tokens", "solver_tokens", "gen_s", "wall_s"]].sum() / tuples
@@ -163,8 +171,8 @@ def summary(attempts: pd.DataFrame) -> dict[str, Any]:
         "method": str(attempts["method"].iloc[0]),
         "problems": problems,
         "attempts_per_problem": len(attempts) // (problems * attempts["seed"].nunique()),
-        f"pass@{k}": stats.pass_at_k(attempts),
-        "pass@1": stats.pass_at_k(attempts, k=1),
+        f"pass@{k}": pass_at_k(attempts),
+        "pass@1": pass_at_k(attempts, k=1),
         "valid": _share(attempts["valid"]),
         "followed": _share(attempts["followed"]),
         "planner_calls": float(spent["planner_calls"]),

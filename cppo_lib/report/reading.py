@@ -51,7 +51,7 @@ def reading(results: Results) -> str:
     """The reading as Markdown.
 
     Raises:
-        ParameterError: records that do not fit (`stats.check_attempts`).
+        ParameterError: records that do not fit (`estimators.check_attempts`).
     """
     parts = [f"# What these results say\n\n{results.setting()}."]
     if TARGET not in results.methods:

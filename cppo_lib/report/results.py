@@ -116,7 +116,7 @@ class Results:
         """K of every evaluated method: those of the paper in its order, then others by name.
 
         Raises:
-            ParameterError: the records of a method do not fit (`stats.check_attempts`).
+            ParameterError: the records of a method do not fit (`estimators.check_attempts`).
         """
         return {method: check_attempts(self.of(method)) for method in _ordered(self.attempts["method"].unique())}
 

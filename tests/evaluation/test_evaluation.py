@@ -18,8 +18,8 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.data import problem as problems
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
-from cppo_lib.evaluation import estimators as stats
-from cppo_lib.evaluation.records import COLUMNS, attempt_records, summary
+from cppo_lib.evaluation import estimators
+from cppo_lib.evaluation.records import COLUMNS, Run, attempt_records, summary
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.policy import save_policy
 from cppo_lib.model.tiny import build_model, build_tokenizer
@@ -185,12 +185,12 @@ def scripted(procedure: str, plan: str) -> pd.DataFrame:
             texts.append(plan if "methods: " in prompt else programs.get(named, "print('none')"))
         return [Completion(ids) for ids in style.encode(texts)]
 
-    cfg = parameters(procedure=procedure, tuples=1)
     members = rollout([problem], procedure, K, style=style, generate=generate, max_plan_tokens=1, max_program_tokens=1)
     with Verifier(workers=1) as verifier:
         results = judging.judge_members(members, verifier)
         methods = judging.MethodJudge(verifier).methods(members)
-    return attempt_records(cfg, "policy", members, results, methods, gen_s=3.0)
+    run = Run("test", "crossroads", "test", "sft", "policy", 0)
+    return attempt_records(run, members, results, methods, procedure=procedure, style=style, tuples=1, gen_s=3.0)
 
 
 def hidden_and_wrong() -> tuple[str, str]:
@@ -398,7 +398,7 @@ def test_the_temperature_is_tuned_on_another_split_and_named(prepared, monkeypat
     tries = {0.01: "sft-t0_01", 1.5: "sft-t1_5"}
     frames = {t: pd.read_parquet(path.parent / f"crossroads.dev.{name}.s0.parquet") for t, name in tries.items()}
     assert {frame["problem_id"].nunique() for frame in frames.values()} == {1}
-    scores = {t: stats.pass_at_k(frame) for t, frame in frames.items()}
+    scores = {t: estimators.pass_at_k(frame) for t, frame in frames.items()}
     best = max(sorted(scores), key=lambda t: scores[t])
     meta = store.read_json(path.with_name(f"{path.name}.meta.json"))
     assert meta["params"]["temperature"] == best and meta["params"]["split"] == "test"

@@ -116,7 +116,7 @@ def test_what_is_computed_from_scores_is_no_score() -> None:
     tuples, iid = score_table(simulate("cppo", problems=4)), score_table(simulate("pkpo", problems=4))
     for computed in (tuples - iid, pd.concat([tuples, iid]), tuples[tuples.columns[:2]], iid * 2):
         assert isinstance(computed, pd.DataFrame) and not isinstance(computed, Scores)
-        with pytest.raises(ParameterError, match=r"got DataFrame: take them from stats\.score_table"):
+        with pytest.raises(ParameterError, match=r"got DataFrame: take them from estimators\.score_table"):
             paired_difference(tuples, computed)  # type: ignore[arg-type]
     some = tuples.on(list(tuples.columns[[2, 0]]))
     assert type(some) is TupleScores and list(some.columns) == list(tuples.columns[[2, 0]])

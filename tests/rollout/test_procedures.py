@@ -21,7 +21,7 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import ParameterError
 from cppo_lib.evaluation.estimators import IidScores, TupleScores, score_table
-from cppo_lib.evaluation.records import attempt_records, summary
+from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model.decoding import uniform
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import build_tokenizer
@@ -391,7 +391,9 @@ def frames() -> dict[str, pd.DataFrame]:
             members, _ = run(procedure, lambda prompt, reply=reply: reply, members=2)
             cfg = evaluation(procedure=procedure, method=procedure)
             results = judging.judge_members(members, verifier)
-            made[procedure] = attempt_records(cfg, "policy", members, results, None, gen_s=1.0)
+            run_of = Run(cfg.profile, cfg.benchmark, cfg.split, cfg.method, "policy", cfg.seed)
+            how = {"procedure": cfg.procedure, "style": STYLE, "tuples": cfg.tuples}
+            made[procedure] = attempt_records(run_of, members, results, None, **how, gen_s=1.0)
             tokens = sum(len(plan.completion.ids) for member in members for plan in member.plans)
             assert made[procedure]["planner_tokens"].sum() == tokens
     return made

@@ -8,7 +8,7 @@ The result is `runs/<profile>/04_evaluation/<benchmark>.<split>.<method>.s<seed>
 per attempt (see `cppo_lib.evaluation.records`), with its provenance in `.meta.json` beside it.
 
 Problems are evaluated in chunks, and each finished chunk is a Parquet file in the folder
-`<...>.s<seed>.parts` until the last one is there. A restarted evaluation generates and judges only
+`<...>.s<seed>.parts` until the last one is there. A restarted evaluation generates and verifies only
 what is missing, and since an attempt's random numbers are those of its problem, tuple and slot
 (`cppo_lib.model.engine`), it ends with the same attempts. Chunks made with other parameters, code, problems
 or weights are discarded, and a line says so: whoever edits a parameter file expects the next run to
@@ -34,8 +34,8 @@ import pandas as pd
 from cppo_lib.artefacts import paths, store
 from cppo_lib.data.problem import Problem, load_benchmark
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
-from cppo_lib.evaluation import estimators as stats
-from cppo_lib.evaluation.records import attempt_records, run_name, summary
+from cppo_lib.evaluation.estimators import pass_at_k
+from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import ROLES, role_policy
 from cppo_lib.model.engine import Engine, open_engine
@@ -67,7 +67,9 @@ def evaluate(cfg: Evaluation) -> Path:
     problems, inputs = load_problems(cfg)
     policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     inputs += [Path(policy)] if Path(policy).is_dir() else []
-    final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run_name(cfg)}.parquet"
+    shown = paths.show(Path(policy)) if Path(policy).is_dir() else policy
+    run = Run(cfg.profile, cfg.benchmark, cfg.split, cfg.method, shown, cfg.seed)
+    final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run.name}.parquet"
     commits, computed = models.commits(policy), models.weights_type(policy, models.sampling_dtype())
     drawn = cfg.model_copy(update={"batch_size": 0})  # which changes no attempt
     fingerprint = sources.fingerprint(drawn, inputs, commits)
@@ -79,7 +81,7 @@ def evaluate(cfg: Evaluation) -> Path:
         return final
     parts = _open_parts(folder, f"{fingerprint} {computed}")  # another machine's type would draw other programs
     order = {problem.id: place for place, problem in enumerate(problems)}
-    _run_chunks(cfg, policy, problems, order, parts)
+    _run_chunks(cfg, run, policy, problems, order, parts)
     records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
     facts = {"commits": commits, "weights": computed, "prompts": store.read_json(parts / PROMPTS)}
@@ -112,7 +114,7 @@ def _tuned(cfg: Evaluation) -> Evaluation:
         name = f"{cfg.method}-t{temperature:g}".replace(".", "_")
         values = cfg.model_dump() | given | {"method": name, "temperature": temperature}
         records = evaluate(Evaluation.model_validate(values))
-        scores[temperature] = stats.pass_at_k(store.read_parquet(records))
+        scores[temperature] = pass_at_k(store.read_parquet(records))
     best = max(scores, key=lambda temperature: scores[temperature])
     listed = ", ".join(f"{temperature:g}: {score:.3f}" for temperature, score in scores.items())
     store.progress(f"pass@{cfg.k} on {cfg.tune_on} by temperature: {listed}; {best:g} is taken")
@@ -124,10 +126,10 @@ def _tuned(cfg: Evaluation) -> Evaluation:
 
 @dataclass(frozen=True)
 class _Evaluator:
-    """What a chunk needs: the policy and the judges."""
+    """What a chunk needs: the policy, the verifier, and who finds out what a program implements."""
 
     cfg: Evaluation
-    policy: str
+    run: Run
     engine: Engine
     planner: Engine  # the same, but for a policy with an adapter for each role
     style: PromptStyle
@@ -135,7 +137,7 @@ class _Evaluator:
     judge: judging.MethodJudge | None
 
     def records(self, problems: Sequence[Problem]) -> pd.DataFrame:
-        """Roll out and judge a chunk."""
+        """Roll out and verify a chunk."""
         cfg, started = self.cfg, time.perf_counter()
         members = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
@@ -152,12 +154,20 @@ class _Evaluator:
         gen_s = time.perf_counter() - started
         results = judging.judge_members(members, self.verifier)
         methods = None if self.judge is None else self.judge.methods(members)
-        policy = paths.show(Path(self.policy)) if Path(self.policy).is_dir() else self.policy
-        return attempt_records(cfg, policy, members, results, methods, gen_s=gen_s)
+        return attempt_records(
+            self.run,
+            members,
+            results,
+            methods,
+            procedure=cfg.procedure,
+            style=self.style,
+            tuples=cfg.tuples,
+            gen_s=gen_s,
+        )
 
 
 def _run_chunks(
-    cfg: Evaluation, policy: str, problems: Sequence[Problem], order: Mapping[str, int], parts: Path
+    cfg: Evaluation, run: Run, policy: str, problems: Sequence[Problem], order: Mapping[str, int], parts: Path
 ) -> None:
     """Make the chunks of the problems that no file in `parts` has; a chunk's name is its first problem's number.
 
@@ -173,7 +183,7 @@ def _run_chunks(
     chunks = [left[start : start + size] for start in range(0, len(left), size)]
     started, already, total = time.monotonic(), len(done), len(done) + len(chunks)
     before = f", {already} of them done before" if already else ""
-    store.progress(f"{run_name(cfg)}: {attempts} attempts in {total} chunks{before}")
+    store.progress(f"{run.name}: {attempts} attempts in {total} chunks{before}")
     open_policy = partial(
         open_engine,
         cfg.engine,
@@ -190,18 +200,17 @@ def _run_chunks(
             planner, _ = opened.enter_context(open_policy(acting["planner"]))
         style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule)
         store.write_json(parts / PROMPTS, style.record())
-        evaluator = _Evaluator(
-            cfg, policy, engine, planner, style, verifier, judging.method_judge(cfg.benchmark, verifier)
-        )
+        judge = judging.method_judge(cfg.benchmark, verifier)
+        evaluator = _Evaluator(cfg, run, engine, planner, style, verifier, judge)
         for chunk in chunks:
             done.append(evaluator.records([problems[number] for number in chunk]))
             failed = [reason for frame in done for reason in frame.loc[frame["verdict"] == "IE", "reason"]]
             judging.check_internal_errors(failed, attempts)
             store.write_parquet(parts / f"{chunk[0]:05d}.parquet", done[-1])
             to_go = (time.monotonic() - started) / (len(done) - already) * (total - len(done))
-            score = stats.pass_at_k(pd.concat(done))
+            score = pass_at_k(pd.concat(done))
             store.progress(
-                f"{run_name(cfg)}: chunk {len(done)} of {total}, pass@{cfg.k} {score:.3f} "
+                f"{run.name}: chunk {len(done)} of {total}, pass@{cfg.k} {score:.3f} "
                 f"so far, about {store.clock(to_go)} left"
             )
 
