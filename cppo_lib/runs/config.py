@@ -1,22 +1,24 @@
 """Load and check parameter files, before any kernel starts and again inside the notebook.
 
-A file `params/<profile>/<notebook>[.<variant>].yaml` holds exactly the fields of its notebook's
-model in `cppo_lib.runs.parameters`. `load_params` checks a file; `from_notebook` checks the values that
-a running notebook was given, which papermill injects unchecked. Both fail with one line that names
-the file, the key, and the nearest valid key or the allowed range.
+A file `params/<profile>/<notebook>[.<variant>].yaml` holds the fields of its notebook's model in
+`cppo_lib.runs.parameters`: all of them, or only those in which it differs from the file beside it that it names in
+`like: 03_rl_training.cppo.yaml`. `load_params` checks a file; `from_notebook` checks the values that a running notebook
+was given, which papermill injects unchecked. Both fail with one line that names the file, the key, and the nearest
+valid key or the allowed range.
 
     python -m cppo_lib.runs.config check params/tiny/*.yaml
-    python -m cppo_lib.runs.config docs                       # writes docs/parameters.md
+    python -m cppo_lib.runs.config expand params/mine/03_rl_training.own.yaml > full.yaml   # for papermill -f
+    python -m cppo_lib.runs.config docs                                                     # writes docs/parameters.md
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
+import functools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +34,9 @@ from cppo_lib.runs.published import Published
 
 _Model = TypeVar("_Model", bound=BaseModel)
 PUBLISHED = "published.yaml"
-_PARAMETERS_CELL = re.compile(r"\A# Parameters|^profile\s*[:=]", re.MULTILINE)
+LIKE = "like"
+_PARAMETERS_CELL = re.compile(r"\A# Parameters|^profile\s*[:=]", re.MULTILINE)  # papermill's own, or the notebook's
+_ASSIGNED = re.compile(r"^(\w+)\s*[:=]", re.MULTILINE)
 
 
 def notebook_of(path: Path) -> str:
@@ -66,10 +70,9 @@ def _parsed(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader]) -> dict
 
 def _as_written(model: type[Params], values: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
     """`values`, with what stands in the file for a key that takes text: YAML reads 2026_10, 007 or no as no text."""
-    schemas = model.model_json_schema()["properties"]
 
     def text(key: str, value: Any) -> Any:
-        schema = schemas.get(str(key), {})
+        schema = _schemas(model).get(str(key), {})
         takes_text = any(kind.get("type") == "string" for kind in schema.get("anyOf", [schema]))
         return written[key] if takes_text and isinstance(value, bool | int | float | date) else value
 
@@ -86,9 +89,20 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
     Raises:
         ParameterError: one line with file, key, and the nearest valid key or the allowed range.
     """
-    path = Path(path)
+    return _load(Path(path), overrides, ())
+
+
+def _load(path: Path, overrides: Mapping[str, Any], asking: tuple[Path, ...]) -> Params:
+    """`load_params`; `asking` are the files that name this one in `like`, the first one first."""
     model = MODELS[notebook_of(path)]
     values = _as_written(model, read_yaml(path), _parsed(path, yaml.BaseLoader))
+    if LIKE in values:
+        base = _file_beside(path, values.pop(LIKE))
+        if base in (chain := (*asking, path)):
+            raise ParameterError(
+                f"{store.show(path)}: key 'like' goes in a circle: {' -> '.join(_names(*chain, base))}"
+            )
+        values = _load(base, {}, chain).model_dump() | values
     params = validate(model, {**values, **overrides}, where=store.show(path))
     folder = path.resolve().parent
     if folder.parent == store.root() / "params" and params.profile != folder.name:
@@ -97,6 +111,22 @@ def load_params(path: Path | str, **overrides: Any) -> Params:
             f"{folder.name!r}; write profile: {folder.name}"
         )
     return params
+
+
+def _file_beside(path: Path, name: object) -> Path:
+    """The parameter file of the same notebook that `like` names. Raises ParameterError when there is none."""
+    beside = path.parent / str(name)
+    mine = _names(*sorted(other for other in path.parent.glob(f"{notebook_of(path)}*.yaml") if other.name != path.name))
+    if beside.name == name and beside.is_file() and notebook_of(beside) == notebook_of(path):
+        return beside
+    known = _nearest(str(name), mine) or (f"; there are {', '.join(mine)}" if mine else "; there is none")
+    raise ParameterError(
+        f"{store.show(path)}: key 'like' is {name!r}; it must be a file of {notebook_of(path)} beside it{known}"
+    )
+
+
+def _names(*files: Path) -> list[str]:
+    return [file.name for file in files]
 
 
 def given_values(items: Iterable[str], path: Path | str) -> dict[str, Any]:
@@ -133,9 +163,17 @@ def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Params:
         ParameterError: as `load_params`, naming the notebook instead of a file.
     """
     model = MODELS[notebook]
-    named = set(_assigned(namespace["In"]) if "In" in namespace else _plain_names(namespace))
-    named |= set(model.model_fields) & set(namespace)
-    values = {name: namespace[name] for name in sorted(named) if name in namespace}
+    if "In" in namespace:  # not the whole namespace: a cell re-run by hand is not to blame for what later cells made
+        named = {name for cell in namespace["In"] if _PARAMETERS_CELL.search(cell) for name in _ASSIGNED.findall(cell)}
+    else:
+        plain = (bool, int, float, str, list, dict, type(None))
+        named = {name for name, value in namespace.items() if name[:1] != "_" and isinstance(value, plain)}
+    values = {name: namespace[name] for name in sorted(named | set(model.model_fields)) if name in namespace}
+    if LIKE in values:
+        raise ParameterError(
+            f"notebook {notebook}: papermill does not follow like: {values[LIKE]}; give it the whole file, which "
+            "`python -m cppo_lib.runs.config expand FILE` prints"
+        )
     return validate(model, values, where=f"notebook {notebook}")
 
 
@@ -178,7 +216,13 @@ def _nearest(word: str, words: Iterable[str]) -> str:
 
 def allowed(model: type[BaseModel], key: str) -> str:
     """The values of a key in words, such as `a whole number, at least 1`."""
-    return _in_words(model.model_json_schema()["properties"][key])
+    return _in_words(_schemas(model)[key])
+
+
+@functools.cache
+def _schemas(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of each key."""
+    return model.model_json_schema()["properties"]
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:
@@ -210,30 +254,6 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-# --- names in a kernel ------------------------------------------------------------------------
-
-
-def _assigned(history: Iterable[str]) -> Iterator[str]:
-    """Names assigned by a kernel's parameter cells: papermill's own, and that of the notebook.
-
-    Looking at the cells, not at the whole namespace, keeps a cell re-run by hand from being blamed
-    for variables that later cells made.
-    """
-    for source in history:
-        if not _PARAMETERS_CELL.search(source):
-            continue
-        for node in ast.parse(source).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
-            yield from (target.id for target in targets if isinstance(target, ast.Name))
-
-
-def _plain_names(namespace: Mapping[str, Any]) -> Iterator[str]:
-    plain = (bool, int, float, str, list, dict, type(None))
-    for name, value in namespace.items():
-        if not name.startswith("_") and isinstance(value, plain):
-            yield name
-
-
 # --- commands ---------------------------------------------------------------------------------
 
 
@@ -254,7 +274,9 @@ def docs() -> str:
         "",
         "Written by `python -m cppo_lib.runs.config docs` from `cppo_lib/runs/parameters.py` and",
         "`cppo_lib/data/load_options.py`; not by hand. Every key is required in a parameter file, and no",
-        "other key is accepted.",
+        "other key is accepted. A file may instead say `like: 03_rl_training.cppo.yaml`, a file of the same",
+        "notebook beside it, and hold the keys in which it differs. `python -m cppo_lib.runs.config expand FILE`",
+        "prints such a file in full, as `papermill -f` wants it.",
     ]
     for name, model in MODELS.items():
         title = (model.__doc__ or "").removeprefix(f"{name}: ").strip()
@@ -276,11 +298,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="check parameter files")
     checking.add_argument("files", nargs="+", type=Path)
+    expanding = commands.add_parser("expand", help="print a parameter file in full, what it takes by `like` included")
+    expanding.add_argument("file", type=Path)
     commands.add_parser("docs", help="write docs/parameters.md")
     options = parser.parse_args(arguments)
     try:
         if options.command == "check":
             check(options.files)
+        elif options.command == "expand":
+            print(yaml.safe_dump(load_params(options.file).model_dump(), sort_keys=False, allow_unicode=True), end="")
         else:
             print(store.show(store.write_text(store.root() / "docs" / "parameters.md", docs())))
     except CPPOError as error:

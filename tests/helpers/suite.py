@@ -115,6 +115,10 @@ class Suite:
                 if path.stem.startswith("03"):  # values that tests look for, whatever smoke's are
                     values |= {"steps": 3, "learning_rate": "5e-4"}
                 (root / "params" / "mini" / path.name).write_text(yaml.safe_dump(values))
+        cppo, direct = (root / "params" / "mini" / f"04_evaluation.{name}.yaml" for name in ("cppo", "direct"))
+        same = yaml.safe_load(direct.read_text()).items()
+        differs = {key: value for key, value in yaml.safe_load(cppo.read_text()).items() if (key, value) not in same}
+        cppo.write_text(yaml.safe_dump({"like": direct.name} | differs))
         self.env = {k: v for k, v in os.environ.items() if k != "CPPO_RUNS"}
         self.env["PYTHONPATH"] = str(root)
         self.runs = root / "runs" / "mini"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import config
+from cppo_lib.runs import config, provenance, sources, stamps
 from cppo_lib.runs.parameters import MODELS, Evaluation, RLTraining
+from cppo_lib.runs.series.plan import Plan
 
 PARAMS = store.root() / "params"
 FILES = sorted(path for path in PARAMS.glob("*/*.yaml") if path.name != config.PUBLISHED)
@@ -148,6 +150,108 @@ def test_unknown_notebook_and_missing_file_are_named(tmp_path):
         config.load_params(tmp_path / "03_rl_trainin.cppo.yaml")
     with pytest.raises(ParameterError, match="no such parameter file"):
         config.load_params(tmp_path / "03_rl_training.none.yaml")
+
+
+# --- files that name only what differs ----------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder with the tiny CPPO arm and its evaluation, and an arm like it."""
+    for name in (CPPO.name, "04_evaluation.cppo.yaml"):
+        (tmp_path / name).write_text((CPPO.parent / name).read_text())
+    (tmp_path / "03_rl_training.own.yaml").write_text("like: 03_rl_training.cppo.yaml\narm: own\ncredit: own\n")
+    return tmp_path
+
+
+def test_a_file_like_another_is_that_file_with_its_differences(mine):
+    own = config.load_params(mine / "03_rl_training.own.yaml", seed=4)
+    assert own == config.load_params(CPPO, arm="own", credit="own", seed=4)
+    (mine / "03_rl_training.third.yaml").write_text("arm: 007\nlike: 03_rl_training.own.yaml\nlearning_rate: 1e-3\n")
+    third = config.load_params(mine / "03_rl_training.third.yaml")
+    assert third == config.load_params(CPPO, arm="007", credit="own", learning_rate=1e-3)
+
+
+def test_where_a_value_stands_changes_no_fingerprint_and_an_expanded_file_is_the_same(mine, tmp_path):
+    path = mine / "03_rl_training.own.yaml"
+    command = [sys.executable, "-m", "cppo_lib.runs.config", "expand", path]
+    full = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "like" not in full and full.startswith("profile: tiny\nbenchmark: crossroads\n")
+    (tmp_path / "full").mkdir()
+    expanded = tmp_path / "full" / path.name
+    expanded.write_text(full)
+    params = [config.load_params(each) for each in (path, expanded)]
+    assert params[0] == params[1]
+    assert sources.fingerprint(params[0]) == sources.fingerprint(params[1])
+    assert stamps.begun(params[0], tmp_path, []) == stamps.begun(params[1], tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("like: 03_rl_training.cpo.yaml", "key 'like' is '03_rl_training.cpo.yaml'; it must be a file of "
+         "03_rl_training beside it; did you mean '03_rl_training.cppo.yaml'?"),
+        ("like: 04_evaluation.cppo.yaml", "'04_evaluation.cppo.yaml'; it must be a file of 03_rl_training beside it; "),
+        ("like: ../tiny/03_rl_training.cppo.yaml", "it must be a file of 03_rl_training beside it; did you mean"),
+        ("like: 3", "key 'like' is 3; it must be a file of 03_rl_training beside it; there are 03_rl_training.cppo"),
+        ("like: 03_rl_training.own.yaml", "key 'like' goes in a circle: 03_rl_training.own.yaml -> 03_rl_training.own"),
+        ("like: 03_rl_training.cppo.yaml\nstep: 3", "unknown key 'step'; did you mean 'steps'?"),
+        ("like: 03_rl_training.cppo.yaml\nsteps: 0", "key 'steps' is 0; it must be a whole number, at least 1"),
+        ("like: 03_rl_training.cppo.yaml\npkpo_k: 33", "pkpo_k=33 must be at most group_size * k = 32"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_a_file_like_another_names_that_file(mine, text, said):
+    path = mine / "03_rl_training.own.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError) as caught:
+        config.load_params(path)
+    assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_longer_circle_and_a_fault_of_the_other_file_are_named(mine):
+    (mine / "03_rl_training.a.yaml").write_text("like: 03_rl_training.b.yaml")
+    (mine / "03_rl_training.b.yaml").write_text("like: 03_rl_training.a.yaml")
+    circle = "03_rl_training.a.yaml -> 03_rl_training.b.yaml -> 03_rl_training.a.yaml"
+    with pytest.raises(ParameterError, match=f"b.yaml: key 'like' goes in a circle: {circle}$"):
+        config.load_params(mine / "03_rl_training.a.yaml")
+    (mine / CPPO.name).write_text("steps: many")
+    with pytest.raises(ParameterError, match=f"^{mine / CPPO.name}: key "):
+        config.load_params(mine / "03_rl_training.own.yaml")
+
+
+def test_an_ablation_is_two_files_of_three_lines(tmp_path, monkeypatch):
+    folder = tmp_path / "params" / "tiny"
+    shutil.copytree(CPPO.parent, folder)
+    (folder / "03_rl_training.mine.yaml").write_text("like: 03_rl_training.cppo.yaml\narm: mine\ncredit: own\n")
+    (folder / "04_evaluation.mine.yaml").write_text("like: 04_evaluation.cppo.yaml\nmethod: mine\npolicy: arm:mine\n")
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
+    plan = Plan("tiny", seeds=2)
+    evaluation = plan.runs["04_evaluation.crossroads.test.mine.s1"]
+    assert [run.name for run in plan.before(evaluation)] == ["01_data_prep.crossroads", "03_rl_training.mine.s1"]
+    arm, cppo = plan.runs["03_rl_training.mine.s1"], plan.runs["03_rl_training.cppo.s1"]
+    assert arm.params.model_dump() == cppo.params.model_dump() | {"arm": "mine", "credit": "own"}
+    found = provenance.parameter_file(arm.notebook, arm.params.model_dump(mode="json"))
+    assert (found.path, found.changed) == (folder / "03_rl_training.mine.yaml", ())
+
+
+def test_papermill_that_was_given_a_file_like_another_says_how_to_expand_it():
+    values = yaml.safe_load(CPPO.read_text())
+    cell = "\n".join(f"{key} = {value!r}" for key, value in values.items())
+    injected = "# Parameters\nlike = '03_rl_training.cppo.yaml'\narm = 'own'\n"
+    namespace = {**values, "like": "03_rl_training.cppo.yaml", "arm": "own", "In": ["", cell, injected]}
+    with pytest.raises(
+        ParameterError, match="give it the whole file, which `python -m cppo_lib.runs.config expand FILE`"
+    ):
+        config.from_notebook("03_rl_training", namespace)
+
+
+def test_shipped_files_are_whole_so_that_plain_papermill_reads_them():
+    assert not [path for path in FILES if config.LIKE in yaml.safe_load(path.read_text())]
+
+
+# --- overrides and notebooks --------------------------------------------------------------------
 
 
 def test_overrides_are_checked_like_the_file():

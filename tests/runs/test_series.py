@@ -22,7 +22,7 @@ from suite import RL, Suite, wait_for
 
 from cppo_lib.artefacts import store
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import sources, trace
+from cppo_lib.runs import config, sources, trace
 from cppo_lib.runs.series import cli as series
 from cppo_lib.runs.series import runner
 from cppo_lib.runs.series.plan import Plan
@@ -216,6 +216,10 @@ def test_outputs_lie_where_they_are_declared(suite):
     notebook = nbformat.read(suite.runs / "nb" / f"{CPPO}.ipynb", as_version=4)
     injected = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "learning_rate = 0.0005" in injected[0].source
+    meta = nbformat.read(suite.runs / "nb" / "04_evaluation.crossroads.test.cppo.s0.ipynb", as_version=4).metadata
+    file = suite.root / "params" / "mini" / "04_evaluation.cppo.yaml"
+    assert file.read_text().count("\n") < 9 and "like: 04_evaluation.direct.yaml" in file.read_text()
+    assert meta["papermill"]["parameters"] == config.load_params(file).model_dump()
     assert "step 1/3" in (suite.runs / "logs" / f"{CPPO}.log").read_text()
     left = [path.name for path in suite.runs.rglob("*") if "partial" in path.name]
     assert left == []
