@@ -15,6 +15,8 @@ from cppo_lib.errors import CPPOError, MissingArtefactError
 
 FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
 """Error numbers that mean a full disk, in words."""
+MADE_POLICIES = ("base", "sft")
+"""Policies of a profile that 02_planner_sft makes, as parameter files name them."""
 FIRST = "first-"  # and the LIMIT: folders of first looks
 
 
@@ -90,7 +92,7 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     Raises:
         MissingArtefactError: the notebook that makes the folder has not finished.
     """
-    if policy in ("base", "sft"):
+    if policy in MADE_POLICIES:
         run, notebook = runs_root() / profile / "02_planner_sft", "02_planner_sft"
         folder = run / policy
     elif policy.startswith("arm:"):

@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SPLITS: dict[str, tuple[str, ...]] = {
+Split = Literal["train", "dev", "valid", "test"]
+SPLITS: dict[str, tuple[Split, ...]] = {
     "crossroads": ("train", "dev", "test"),
     "humaneval": ("test",),
     "leetcode": ("train", "dev", "test"),

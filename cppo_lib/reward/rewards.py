@@ -22,13 +22,15 @@ A frozen solver needs no credit: give it a solver weight of 0 (`advantages.fold_
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from cppo_lib.errors import ParameterError
 
-Credit = Callable[[Tensor, Tensor | None], Tensor]
+if TYPE_CHECKING:  # alone: the command line takes the names of rewards and credits from here, and starts without torch
+    from torch import Tensor
+
+OutcomeReward = Literal["binary", "fraction"]
+"""r_k of an attempt: 1 where all tests passed, or the share of tests passed."""
 
 
 def r_out(passed: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def tuple_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:
 def marginal(passed: Tensor, followed: Tensor | None = None) -> Tensor:
     """R_out minus R_out without attempt k: what it adds to the best of the others. (..., K) -> (..., K)."""
     rewards = _as_float(passed)
-    own_slot = torch.eye(rewards.shape[-1], dtype=torch.bool, device=rewards.device)
+    own_slot = rewards.new_ones(rewards.shape[-1]).diag().bool()
     others = rewards.unsqueeze(-2).masked_fill(own_slot, 0.0).amax(dim=-1)  # without siblings, R_out is 0
     return (rewards - others).clamp(min=0.0)
 
@@ -87,7 +89,7 @@ def followed_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:
     return _as_float(passed) * _as_float(followed)
 
 
-SOLVER_CREDITS: dict[str, Credit] = {
+SOLVER_CREDITS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "own": own,
     "tuple": tuple_credit,
     "marginal": marginal,
@@ -115,4 +117,4 @@ def solver_credit(name: str, passed: Tensor, followed: Tensor | None = None) -> 
 
 
 def _as_float(values: Tensor) -> Tensor:
-    return values if torch.is_floating_point(values) else values.to(torch.get_default_dtype())
+    return values if values.is_floating_point() else values * 1.0  # in torch's default type

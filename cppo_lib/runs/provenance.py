@@ -132,7 +132,7 @@ def base_model(record: Path) -> str:
 
 def _base_of(params: Mapping[str, Any]) -> str:
     policy, runs = str(params["policy"]), paths.runs_root() / str(params["profile"])
-    if policy in ("base", "sft"):
+    if policy in paths.MADE_POLICIES:
         summary = store.require(runs / "02_planner_sft" / "summary.json", notebook="02_planner_sft")
         return str(store.read_json(summary)["provenance"]["params"]["base_model"])
     if policy.startswith("arm:"):

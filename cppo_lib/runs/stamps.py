@@ -38,7 +38,9 @@ def begun(params: Params, folder: Path, reads: Iterable[str]) -> dict[str, Any]:
 def models(params: Params) -> list[str]:
     """The models that a step's parameters name, no step makes: hub ids, and folders from the repository's root."""
     named = [getattr(params, key, None) for key in ("base_model", "policy", "gate_model")]
-    own = [name for name in named if name and name not in ("scratch", "base", "sft") and not name.startswith("arm:")]
+    own = [
+        name for name in named if name and name not in ("scratch", *paths.MADE_POLICIES) and not name.startswith("arm:")
+    ]
     return [paths.policy_source(params.profile, name) for name in own]
 
 

@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import difflib
 from math import comb
-from typing import Literal, Protocol, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from cppo_lib.errors import ParameterError
 from cppo_lib.trainer.subsets import checked, leave_one_out, leave_one_out_minus_one
+
+if TYPE_CHECKING:  # alone: the command line takes the names of the rules from here, and starts without torch
+    from torch import Tensor
 
 SolverGrouping = Literal["problem", "slot", "tuple", "method"]
 SOLVER_GROUPINGS: tuple[str, ...] = get_args(SolverGrouping)
@@ -104,7 +104,7 @@ def pass_at_k(rewards: Tensor, *, k: int) -> Tensor:
         wrong.append((fail - own_fail) / sigma)
     correct_count = rewards.sum(dim=-1, keepdim=True).long()
     right_value, wrong_value = rewards.new_tensor(right), rewards.new_tensor(wrong)
-    return torch.where(rewards > 0, right_value[correct_count], wrong_value[correct_count])
+    return right_value[correct_count].where(rewards > 0, wrong_value[correct_count])
 
 
 def psr(rewards: Tensor, *, k: int = 1) -> Tensor:
@@ -222,7 +222,7 @@ def cppo_advantages(
 
 def _by_method(solver_rewards: Tensor, methods: Tensor, rule: Rule, k: int) -> Tensor:
     """Apply a rule to each set of equal methods on a problem; both (P, G*K); a set of one gets 0."""
-    result = torch.zeros_like(solver_rewards)
+    result = solver_rewards.new_zeros(solver_rewards.shape)
     for problem in range(len(methods)):
         for method in methods[problem].unique():
             group = methods[problem] == method

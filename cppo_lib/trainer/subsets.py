@@ -7,11 +7,12 @@ sample adds to the best of k depends on its rank. Binary and continuous rewards.
 from __future__ import annotations
 
 from math import comb
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cppo_lib.errors import ParameterError
+
+if TYPE_CHECKING:  # alone, as in `advantages`
+    from torch import Tensor
 
 
 def max_at_k(rewards: Tensor, *, k: int) -> Tensor:
@@ -28,7 +29,7 @@ def max_at_k(rewards: Tensor, *, k: int) -> Tensor:
 def subset_credit(rewards: Tensor, *, k: int) -> Tensor:
     """s of PKPO (Eq. 19): (1 / C(n,k)) * sum over k-subsets I that contain i of max_I; (..., n)."""
     rewards = checked(rewards, at_least=k, rule="pkpo")
-    return _on_sorted(rewards, _subset_matrix(rewards.shape[-1], k))
+    return _on_sorted(rewards, _subset_matrix(rewards, k))
 
 
 def leave_one_out(rewards: Tensor, *, k: int) -> Tensor:
@@ -37,8 +38,8 @@ def leave_one_out(rewards: Tensor, *, k: int) -> Tensor:
     n = rewards.shape[-1]
     share = [comb(i, k - 1) / comb(n - 1, k) for i in range(n - 1)]  # rho's weights on n-1 others
     others = [[0.0 if j == i else share[j - (j > i)] for j in range(n)] for i in range(n)]
-    baseline = torch.tensor(others, dtype=torch.float64) * (k / (n - 1))
-    return _on_sorted(rewards, _subset_matrix(n, k) - baseline)
+    baseline = rewards.double().new_tensor(others) * (k / (n - 1))
+    return _on_sorted(rewards, _subset_matrix(rewards, k) - baseline)
 
 
 def leave_one_out_minus_one(rewards: Tensor, *, k: int) -> Tensor:
@@ -55,22 +56,23 @@ def leave_one_out_minus_one(rewards: Tensor, *, k: int) -> Tensor:
     ordered, order = rewards.sort(dim=-1)
     weights = ordered.new_tensor([comb(j, k - 2) / comb(n, k) for j in range(n)])
     gains = (ordered.unsqueeze(-1) - ordered.unsqueeze(-2)).tril(-1)  # (..., i, j): r_i - r_j, j < i
-    return torch.empty_like(rewards).scatter_(-1, order, (gains * weights).sum(dim=-1))
+    return rewards.new_empty(rewards.shape).scatter_(-1, order, (gains * weights).sum(dim=-1))
 
 
-def _subset_matrix(n: int, k: int) -> Tensor:
+def _subset_matrix(rewards: Tensor, k: int) -> Tensor:
     """Matrix of s on ascending rewards: the maximum of a subset is its own highest member."""
+    n = rewards.shape[-1]
     own = [comb(i, k - 1) for i in range(n)]
     above = [comb(j - 1, k - 2) if j and k > 1 else 0 for j in range(n)]
     rows = [[own[i] if j == i else above[j] if j > i else 0 for j in range(n)] for i in range(n)]
-    return torch.tensor(rows, dtype=torch.float64) / comb(n, k)
+    return rewards.double().new_tensor(rows) / comb(n, k)
 
 
 def _on_sorted(rewards: Tensor, matrix: Tensor) -> Tensor:
     """Apply an (n, n) matrix to ascending rewards; results in the order of the samples."""
     ordered, order = rewards.sort(dim=-1)
     values = ordered @ matrix.to(rewards).T
-    return torch.empty_like(rewards).scatter_(-1, order, values)
+    return rewards.new_empty(rewards.shape).scatter_(-1, order, values)
 
 
 def checked(rewards: Tensor, *, rule: str, at_least: int = 1) -> Tensor:
@@ -79,8 +81,8 @@ def checked(rewards: Tensor, *, rule: str, at_least: int = 1) -> Tensor:
     if size < at_least:
         need = f"{rule} needs groups of at least {at_least} samples"
         raise ParameterError(f"{need}, got {size}: raise group_size or lower k")
-    if not torch.is_floating_point(rewards):
-        return rewards.to(torch.get_default_dtype())
-    if not torch.isfinite(rewards).all():
+    if not rewards.is_floating_point():
+        return rewards * 1.0  # in torch's default type
+    if not rewards.isfinite().all():
         raise ParameterError(f"{rule} got rewards that are not finite: every row needs a reward")
     return rewards

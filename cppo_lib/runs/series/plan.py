@@ -22,8 +22,6 @@ from cppo_lib.runs import config, stamps
 from cppo_lib.runs.parameters import DataPrep, Evaluation, Params, PlannerSFT, Report, RLTraining
 from cppo_lib.runs.sources import notebook_path
 
-LOCAL_POLICIES = ("base", "sft")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -208,7 +206,7 @@ class Plan:
             ) from None
 
     def _policy(self, run: Run, policy: str, key: str = "policy") -> list[Run]:
-        if policy in LOCAL_POLICIES:
+        if policy in paths.MADE_POLICIES:
             found, needed = self.of("02_planner_sft"), "02_planner_sft.yaml"
         elif policy.startswith("arm:"):
             name = f"03_rl_training.{policy.removeprefix('arm:')}.s{run.params.seed}"
@@ -269,11 +267,11 @@ class Plan:
             case PlannerSFT(base_model=name) if self.model and name != "scratch":
                 given["base_model"] = self.model
             case RLTraining(policy=name) | Evaluation(policy=name) if (
-                self.model and name not in LOCAL_POLICIES and not name.startswith("arm:")
+                self.model and name not in paths.MADE_POLICIES and not name.startswith("arm:")
             ):
                 given["policy"] = self.model
         asked = params.gate_model if isinstance(params, RLTraining) else None
-        if self.model and asked is not None and asked not in LOCAL_POLICIES:
+        if self.model and asked is not None and asked not in paths.MADE_POLICIES:
             given["gate_model"] = self.model
         return given
 
