@@ -99,8 +99,9 @@ setup-vllm: $(VLLM_STAMP)  ## install the suite with vLLM's CPU build into .venv
 test-vllm: $(VLLM_STAMP)  ## test both engines with vLLM's CPU build
 	$(VLLM_BIN)/python -m pytest tests/model/test_engines.py
 
-lint: $(STAMP)  ## ruff (notebooks too) and mypy
+lint: $(STAMP)  ## ruff (notebooks too), the walls between packages, and mypy
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 lab: $(STAMP)  ## open JupyterLab

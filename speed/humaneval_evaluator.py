@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cppo_lib.data.problem import load_benchmark
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import IsolationError
 from cppo_lib.evaluation.bootstrap import bootstrap_interval
 from cppo_lib.evaluation.estimators import score_table

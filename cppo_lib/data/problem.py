@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -21,7 +20,6 @@ from typing import Any, BinaryIO, Literal, overload
 from cppo_lib.errors import DatasetError
 
 Mode = Literal["stdio", "call", "assert"]
-BENCHMARKS = ("crossroads", "humaneval", "leetcode", "apps", "code_contests", "livecodebench", "livecodebench_output")
 
 
 @dataclass(frozen=True)
@@ -198,26 +196,3 @@ class LoadReport:
 
     skipped: list[Skipped] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-
-
-def stream_benchmark(name: str, split: str, report: LoadReport | None = None, **options: Any) -> Iterator[Problem]:
-    """The problems of a benchmark's split, one at a time, validated and in a fixed order.
-
-    Args:
-        name: one of `BENCHMARKS`.
-        split: a split that the benchmark offers (crossroads: train, dev, test; humaneval: test).
-        report: filled with what was read and what was left out.
-        options: passed to the benchmark's own `load`.
-
-    Raises:
-        DatasetError: unknown benchmark or split, or a source that does not fit its schema.
-    """
-    if name not in BENCHMARKS:
-        raise DatasetError(f"unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
-    module = importlib.import_module(f"cppo_lib.data.benchmarks.{name}")
-    yield from module.load(split, report=LoadReport() if report is None else report, **options)
-
-
-def load_benchmark(name: str, split: str, **options: Any) -> list[Problem]:
-    """All problems of a split at once, see `stream_benchmark`."""
-    return list(stream_benchmark(name, split, **options))

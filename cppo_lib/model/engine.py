@@ -12,7 +12,7 @@ generator has a state that a checkpoint would have to hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -77,6 +77,7 @@ def open_engine(
     Raises:
         ModelError: the engine is not installed, or the policy cannot be loaded or does not fit in memory.
     """
+    opened: Callable[..., AbstractContextManager[tuple[Engine, PreTrainedTokenizerBase]]]
     if name == "vllm":
         if find_spec("vllm") is None:
             raise ModelError(

@@ -27,7 +27,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cppo_lib.artefacts import store
-from cppo_lib.data.load_options import OPTIONS
+from cppo_lib.data.registry import BENCHMARKS
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.runs.parameters import MODELS, DataPrep, Params
 from cppo_lib.runs.published import Published
@@ -181,7 +181,7 @@ def validate(model: type[Params], values: Mapping[str, Any], *, where: str) -> P
     """`values` as `model`. Raises ParameterError with one line about the first fault."""
     params = _checked(model, values, where)
     if isinstance(params, DataPrep):
-        _checked(OPTIONS[params.benchmark], params.options, f"{where}: options of {params.benchmark}")
+        _checked(BENCHMARKS[params.benchmark].options, params.options, f"{where}: options of {params.benchmark}")
     return params
 
 
@@ -273,7 +273,7 @@ def docs() -> str:
         "# Parameters",
         "",
         "Written by `python -m cppo_lib.runs.config docs` from `cppo_lib/runs/parameters.py` and",
-        "`cppo_lib/data/load_options.py`; not by hand. Every key is required in a parameter file, and no",
+        "`cppo_lib/data/registry.py`; not by hand. Every key is required in a parameter file, and no",
         "other key is accepted. A file may instead say `like: 03_rl_training.cppo.yaml`, a file of the same",
         "notebook beside it, and hold the keys in which it differs. `python -m cppo_lib.runs.config expand FILE`",
         "prints such a file in full, as `papermill -f` wants it.",
@@ -282,7 +282,7 @@ def docs() -> str:
         title = (model.__doc__ or "").removeprefix(f"{name}: ").strip()
         lines += ["", f"## {name}", "", title[0].upper() + title[1:], "", *_table(model)]
         if model is DataPrep:
-            for benchmark, options in OPTIONS.items():
+            for benchmark, options in ((name, each.options) for name, each in BENCHMARKS.items()):
                 lines += ["", f"### `options` of {benchmark}", "", *(_table(options) or ["None: `{}`."])]
     return "\n".join(lines) + "\n"
 

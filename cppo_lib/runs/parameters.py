@@ -14,8 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticS
 from pydantic_core.core_schema import literal_schema
 
 from cppo_lib.artefacts.paths import MADE_POLICIES
-from cppo_lib.data.load_options import SPLITS, Split
-from cppo_lib.data.problem import BENCHMARKS
+from cppo_lib.data.registry import BENCHMARKS, Split
 from cppo_lib.model.engine import EngineName
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
 from cppo_lib.rollout.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
@@ -75,10 +74,10 @@ class Params(BaseModel):
 
 def _require_split(key: str, benchmark: str, split: str) -> None:
     """ValueError naming `key` unless the benchmark is known and has this split."""
-    if benchmark not in SPLITS:
-        raise ValueError(f"key {key!r} names the benchmark {benchmark!r}; there are {', '.join(SPLITS)}")
-    if split not in SPLITS[benchmark]:
-        known = ", ".join(SPLITS[benchmark])
+    if benchmark not in BENCHMARKS:
+        raise ValueError(f"key {key!r} names the benchmark {benchmark!r}; there are {', '.join(BENCHMARKS)}")
+    if split not in BENCHMARKS[benchmark].splits:
+        known = ", ".join(BENCHMARKS[benchmark].splits)
         raise ValueError(f"key {key!r} holds {split!r}, which {benchmark} does not have; it has {known}")
 
 
@@ -109,7 +108,8 @@ class DataPrep(Params):
     @property
     def chosen_splits(self) -> tuple[str, ...]:
         """The splits to prepare, in the benchmark's order."""
-        return tuple(split for split in SPLITS[self.benchmark] if split in (self.splits or SPLITS[self.benchmark]))
+        offered = BENCHMARKS[self.benchmark].splits
+        return tuple(split for split in offered if split in (self.splits or offered))
 
     @model_validator(mode="after")
     def _splits_are_there(self) -> Self:

@@ -26,10 +26,10 @@ from typing import Any
 
 from cppo_lib.errors import IsolationError
 from cppo_lib.verifier import namespaces
-from cppo_lib.verifier.budget import Share
 from cppo_lib.verifier.child.isolation import landlock_abi
 from cppo_lib.verifier.child.values import read_all
 from cppo_lib.verifier.child.wire import Channel, Closed, pair
+from cppo_lib.verifier.cores import Share
 
 BACKENDS = ("zygote", "spawn", "bwrap")
 START_S = 300.0

@@ -15,7 +15,8 @@ import pytest
 from hub_server import Hub
 
 from cppo_lib.data.benchmarks import apps
-from cppo_lib.data.problem import LoadReport, Problem, from_json, load_benchmark, to_json
+from cppo_lib.data.problem import LoadReport, Problem, from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.verifier import Verifier
 

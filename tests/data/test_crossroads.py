@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES, evaluate
-from cppo_lib.data.problem import from_json, load_benchmark, to_json
+from cppo_lib.data.problem import from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.verifier import Verifier
 

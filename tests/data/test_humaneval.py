@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from cppo_lib.data.benchmarks import humaneval
-from cppo_lib.data.problem import Problem, from_json, load_benchmark, to_json
+from cppo_lib.data.problem import Problem, from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.verifier import Verifier
 

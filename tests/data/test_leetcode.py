@@ -14,7 +14,8 @@ import pytest
 
 from cppo_lib.data.benchmarks import humaneval, leetcode
 from cppo_lib.data.benchmarks.leetcode_types import Unfit, cases_of, method_of
-from cppo_lib.data.problem import LoadReport, Problem, from_json, load_benchmark, to_json
+from cppo_lib.data.problem import LoadReport, Problem, from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.verifier import Verifier
 from cppo_lib.verifier.child.values import decode, encode

@@ -22,7 +22,8 @@ import pytest
 
 from cppo_lib.data.benchmarks import livecodebench
 from cppo_lib.data.hub import HubFile
-from cppo_lib.data.problem import LoadReport, Problem, Skipped, from_json, load_benchmark, stream_benchmark, to_json
+from cppo_lib.data.problem import LoadReport, Problem, Skipped, from_json, to_json
+from cppo_lib.data.registry import load_benchmark, stream_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.verifier import Verifier
 

@@ -19,7 +19,8 @@ import pytest
 
 from cppo_lib.data.benchmarks import livecodebench_output
 from cppo_lib.data.benchmarks.livecodebench_output import NOT_AN_EXPRESSION, wrap_answer
-from cppo_lib.data.problem import LoadReport, Problem, from_json, load_benchmark, to_json
+from cppo_lib.data.problem import LoadReport, Problem, from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError
 from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.rollout.prompts import PromptStyle, StyleName

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.data.problem import Problem, ProblemFile, Test, from_json, load_benchmark, to_json
+from cppo_lib.data.problem import Problem, ProblemFile, Test, from_json, to_json
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError, MissingArtefactError
 from cppo_lib.runs.stages import data_prep, references
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.data.problem import Problem, Test, load_benchmark
+from cppo_lib.data.problem import Problem, Test
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import IsolationError
 from cppo_lib.model.engine import Completion
 from cppo_lib.reward import plan_following as judging

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
-from cppo_lib.data.problem import Problem, Test, load_benchmark
+from cppo_lib.data.problem import Problem, Test
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError, ModelError
 from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward import gate_rules as gate

@@ -34,8 +34,8 @@ from cppo_lib.data.benchmarks import (
     livecodebench,
     livecodebench_output,
 )
-from cppo_lib.data.load_options import OPTIONS, SPLITS
-from cppo_lib.data.problem import BENCHMARKS, Problem, from_json, load_benchmark
+from cppo_lib.data.problem import Problem, from_json
+from cppo_lib.data.registry import BENCHMARKS, load_benchmark
 from cppo_lib.errors import DamagedError, DatasetError, MissingArtefactError, ParameterError
 from cppo_lib.report import data as data_report
 from cppo_lib.runs import config
@@ -135,7 +135,7 @@ def source_of(benchmark: str, folder: Path) -> Path | None:
         case "apps":
             return write_apps(folder, sums(0, 3), sums(10, 2))
         case "code_contests":
-            for split in SPLITS[benchmark]:
+            for split in BENCHMARKS[benchmark].splits:
                 test_code_contests.write(folder, [test_code_contests.row()], split)
             return folder
         case "livecodebench":
@@ -157,7 +157,7 @@ def test_options_are_those_of_the_loader(benchmark: str) -> None:
     signature = inspect.signature(LOADERS[benchmark]).parameters
     hints = typing.get_type_hints(LOADERS[benchmark])
     wanted = {name: hints[name] for name in signature if name not in ("split", "report", "limit", "seed")}
-    fields = OPTIONS[benchmark].model_fields
+    fields = BENCHMARKS[benchmark].options.model_fields
     assert set(fields) == set(wanted)
     for name, field in fields.items():
         kinds = {kind if isinstance(kind, type) else str for kind in typing.get_args(field.annotation)}
@@ -176,7 +176,7 @@ def test_splits_are_those_of_the_loader(benchmark: str, tmp_path: Path) -> None:
         except DatasetError as error:
             if "lacks" in str(error):  # it knows the split, whose file is not in the empty folder
                 known.append(split)
-    assert tuple(known) == SPLITS[benchmark]
+    assert tuple(known) == BENCHMARKS[benchmark].splits
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_every_benchmark_is_prepared(benchmark: str, runs: Path, tmp_path: Path)
     folder = data_prep.prepare(cfg)
     assert folder == runs / "test" / "01_data_prep" / benchmark
     summary = store.read_json(folder / "summary.json")
-    assert tuple(summary["splits"]) == SPLITS[benchmark]
+    assert tuple(summary["splits"]) == BENCHMARKS[benchmark].splits
     for split, facts in summary["splits"].items():
         limit = {} if benchmark == "crossroads" else {"limit": 3}
         expected = load_benchmark(benchmark, split, **cfg.options, **limit)[:3]
@@ -237,10 +237,10 @@ def test_every_benchmark_is_prepared(benchmark: str, runs: Path, tmp_path: Path)
         assert read_problems(folder / f"{split}.jsonl") == expected
         assert facts["problems"] == len(expected) and facts["tests"] == sum(len(row.tests) for row in expected)
     assert {row["split"] for row in summary["sources"]} == (
-        set() if benchmark == "crossroads" else {*SPLITS[benchmark]}
+        set() if benchmark == "crossroads" else {*BENCHMARKS[benchmark].splits}
     )
     extra = {"corpus.jsonl"} if benchmark == "crossroads" else set()
-    splits = {f"{split}.jsonl" for split in SPLITS[benchmark]}
+    splits = {f"{split}.jsonl" for split in BENCHMARKS[benchmark].splits}
     other = {"fingerprint.txt", "problems.parquet", "skipped.jsonl", "summary.json"}
     assert {path.name for path in folder.iterdir()} == splits | other | extra
 

@@ -27,9 +27,9 @@ from verifier_yard import children, eventually, missing, processes, resident, te
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import IsolationError
-from cppo_lib.verifier import Verifier, budget, namespaces
-from cppo_lib.verifier.budget import Share
+from cppo_lib.verifier import Verifier, cores, namespaces
 from cppo_lib.verifier.cache import CacheWarning
+from cppo_lib.verifier.cores import Share
 from cppo_lib.verifier.pool import BACKENDS, Zygote
 from cppo_lib.verifier.schedule import Schedule
 
@@ -474,7 +474,7 @@ def test_thousands_of_tests_leave_memory_and_descriptors_flat(folder: Path) -> N
 # Side by side ------------------------------------------------------------------------------------
 HOLD = """
 import sys, time
-from cppo_lib.verifier.budget import Share
+from cppo_lib.verifier.cores import Share
 with Share(8):
     print(1, flush=True)
     time.sleep(99)
@@ -484,11 +484,11 @@ with Share(8):
 def test_verifiers_that_judge_at_once_share_the_cores_and_a_kill_gives_them_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(budget, "_NAME", f"cppo-test-{os.getpid()}-")
-    monkeypatch.setattr(budget, "_COUNT_S", 0.0)
-    monkeypatch.setattr(budget, "usable_cores", lambda: 8)
+    monkeypatch.setattr(cores, "_NAME", f"cppo-test-{os.getpid()}-")
+    monkeypatch.setattr(cores, "_COUNT_S", 0.0)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
     named = HOLD.replace(
-        "import Share", f"import Share\nfrom cppo_lib.verifier import budget\nbudget._NAME = {budget._NAME!r}", 1
+        "import Share", f"import Share\nfrom cppo_lib.verifier import cores\ncores._NAME = {cores._NAME!r}", 1
     )
     with Share(7) as mine:
         assert mine.workers() == 7 and not mine.limited
@@ -506,8 +506,8 @@ def test_verifiers_that_judge_at_once_share_the_cores_and_a_kill_gives_them_back
 
 def test_a_batch_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two verifiers of two workers each on two cores: while both judge, each has one program under way."""
-    monkeypatch.setattr(budget, "_NAME", f"cppo-test-{os.getpid()}-")
-    monkeypatch.setattr(budget, "usable_cores", lambda: 2)
+    monkeypatch.setattr(cores, "_NAME", f"cppo-test-{os.getpid()}-")
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
     seen: list[int] = []
     start = Schedule._start
 

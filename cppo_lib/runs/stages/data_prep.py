@@ -28,6 +28,7 @@ from cppo_lib.data import decontaminate
 from cppo_lib.data import problem as problems
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import LoadReport, Problem, ProblemFile
+from cppo_lib.data.registry import stream_benchmark
 from cppo_lib.errors import DamagedError, DatasetError, ParameterError
 from cppo_lib.runs import sources
 from cppo_lib.runs.parameters import DataPrep
@@ -159,7 +160,7 @@ def _load(cfg: DataPrep, split: str, report: LoadReport) -> Iterator[Problem]:
         yield from _world(cfg)[split][: cfg.limit or None]
     else:
         limit = {"limit": cfg.limit} if cfg.limit else {}
-        yield from problems.stream_benchmark(cfg.benchmark, split, report, **cfg.options, **limit)
+        yield from stream_benchmark(cfg.benchmark, split, report, **cfg.options, **limit)
 
 
 def _world(cfg: DataPrep) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from pathlib import Path
 import pandas as pd
 
 from cppo_lib.artefacts import paths, store
-from cppo_lib.data.problem import Problem, load_benchmark
+from cppo_lib.data.problem import Problem
+from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.evaluation.estimators import pass_at_k
 from cppo_lib.evaluation.records import Run, attempt_records, summary
