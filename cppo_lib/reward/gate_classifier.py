@@ -18,7 +18,6 @@ from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
-    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -35,7 +34,6 @@ from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs.parameters import PlannerSFT
 from cppo_lib.trainer import checkpoints
-from cppo_lib.trainer.finite import FiniteSteps
 
 STEP = 32  # tuples per optimiser step
 BATCH = 64  # tuples scored side by side
@@ -105,9 +103,8 @@ def train_classifier(base: str | Path, tuples: Sequence[Candidate], cfg: Planner
         args=models.on_one_gpu(_arguments(cfg, begun, model)),
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[FiniteSteps(), _GateLog(folder / "gate_metrics.jsonl")],
+        callbacks=[_GateLog(folder / "gate_metrics.jsonl")],
     )
-    trainer.remove_callback(PrinterCallback)
     checkpoints.run(trainer, folder / "gate_metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "gate")
     shutil.rmtree(begun.parent, ignore_errors=True)

@@ -1,9 +1,10 @@
-"""Micro-batches without waste: the rows of a generation batch, regrouped so that the loss stays the same.
+"""The order in which training sees the problems, and micro-batches without waste.
 
-With TRL's token-mean (`dapo`) loss, one on-policy update and no KL term, a row enters the loss only through the
-product of its advantage and its policy ratio, which is 1 with a gradient that is linear in the advantage. So rows of
-zero advantage can be left out, rows of equal tokens can be run once with their advantages added, and the order of
-rows does not matter. How many rows are left is logged as `kept_rows`.
+`compact` regroups the rows of a generation batch so that the loss stays the same. With TRL's token-mean (`dapo`) loss,
+one on-policy update and no KL term, a row enters the loss only through the product of its advantage and its policy
+ratio, which is 1 with a gradient that is linear in the advantage. So rows of zero advantage can be left out, rows of
+equal tokens can be run once with their advantages added, and the order of rows does not matter. How many rows are left
+is logged as `kept_rows`.
 
 Rows with a `role` are of a planner or a solver with an adapter of its own: no micro-batch mixes them.
 """
@@ -14,6 +15,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from trl.trainer.utils import RepeatSampler
+
+
+class ResumableOrder(RepeatSampler):
+    """TRL's sampler, with the permutation of an epoch found from the seed and the epoch's number.
+
+    TRL's own draws one permutation per epoch from a generator that no checkpoint holds, so a run that is resumed in
+    its second epoch would see the first one's order again. The orders themselves are TRL's.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Continue with the permutation of `epoch`, from 0; the trainer calls this before it iterates."""
+        assert self.seed is not None  # TRL passes the run's own
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            torch.randperm(self.num_samples, generator=self.generator)
 
 
 def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

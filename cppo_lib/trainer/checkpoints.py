@@ -7,16 +7,18 @@ then takes the place of the one before. So one that a kill or a full disk interr
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cppo_lib.artefacts import paths, store
-from cppo_lib.errors import CPPOError
+from cppo_lib.errors import CPPOError, TrainingError
 
 BEGUN, SEAL = "begun", "whole.json"
 
@@ -24,7 +26,8 @@ BEGUN, SEAL = "begun", "whole.json"
 def run(trainer: Trainer, log: Path, stage: str | None = None) -> None:
     """Train to the last step, from the newest whole checkpoint if there is one.
 
-    A run that was stopped ends with the weights and the log of one that was not.
+    A run that was stopped ends with the weights and the log of one that was not. What the trainer prints is left to
+    its own callbacks.
 
     Args:
         trainer: its `output_dir` is the folder `BEGUN` of the run's checkpoints.
@@ -32,12 +35,15 @@ def run(trainer: Trainer, log: Path, stage: str | None = None) -> None:
         stage: what this training's rows have as `stage`, where the log holds those of others too.
 
     Raises:
+        TrainingError: the gradient of a step is not finite.
         CPPOError: a checkpoint cannot be written, as on a full disk.
     """
     begun = Path(str(trainer.args.output_dir))
     shutil.rmtree(begun, ignore_errors=True)
     last = newest_whole(begun.parent)
     _cut(log, last, stage)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(FiniteSteps())
     trainer.add_callback(_Seal(log))
     try:
         if last is not None and _step(last) >= trainer.args.max_steps:
@@ -88,6 +94,32 @@ def _cut(log: Path, last: Path | None, stage: str | None) -> None:
     rows = store.read_jsonl(log) if log.exists() else []
     others = [row for row in rows if row.get("stage", stage) != stage]
     store.write_text(log, "".join(json.dumps(row) + "\n" for row in others))
+
+
+class FiniteSteps(TrainerCallback):
+    """A step whose gradient is not a number stops the run before it touches the weights.
+
+    For every trainer of the suite: clipping makes one such number all of them, and no later step mends that. Not under
+    DeepSpeed, which steps by itself before a trainer's callbacks are asked.
+    """
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Raises TrainingError."""
+        assert model is not None  # the trainer hands it to its callbacks
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        if not math.isfinite(nn.utils.get_total_norm(gradients)):
+            raise TrainingError(
+                f"step {state.global_step + 1} of {state.max_steps} has a gradient that is not finite, so training "
+                "stopped before it changed the weights: the same run goes on from its last checkpoint; if it stops "
+                "here again, begin anew with a lower learning_rate or another start policy"
+            )
 
 
 class _Seal(TrainerCallback):

@@ -1,10 +1,10 @@
-"""What a training run optimises, and whether the installed TRL and the batch geometry can carry it."""
+"""What a training run optimises, TRL's configuration for it, and whether the installed TRL can carry it."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -13,28 +13,16 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.rollout.prompts import SolverPrompt
 from cppo_lib.trainer.advantages import SolverGrouping
 
-# TRL internals that this class overrides or calls, with the parameters it relies on.
+# TRL internals that CPPOTrainer overrides or calls, with the parameters it relies on.
 _TRL_SIGNATURES = {
-    "_generate_single_turn": [
-        "self",
-        "prompt_ids",
-        "images",
-        "multimodal_fields",
-        "num_generations",
-    ],
-    "_generate_and_score_completions": ["self", "inputs"],
-    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
-    "_prepare_inputs": ["self", "generation_batch"],
-    "_compute_loss": ["self", "model", "inputs"],
-    "_get_per_token_logps_and_entropies": [
-        "self",
-        "model",
-        "input_ids",
-        "attention_mask",
-        "logits_to_keep",
-        "batch_size",
-    ],
+    "_generate": "self prompts",
+    "_generate_single_turn": "self prompt_ids images multimodal_fields num_generations",
+    "_generate_and_score_completions": "self inputs",
+    "_prepare_inputs": "self generation_batch",
+    "_compute_loss": "self model inputs",
+    "_get_per_token_logps_and_entropies": "self model input_ids attention_mask logits_to_keep batch_size",
 }
+_VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_importance_sampling_mode": "token_truncate"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Objective:
         credit: solver credit (a name of `rewards.SOLVER_CREDITS`) or `frozen` for planner-only RL.
         solver_grouping: which attempts a solver attempt is compared with.
         planner_weight, solver_weight: w_P and w_S.
-        rule_k: the k of the advantage rule (PKPO's k); rule_k_end: the k it is annealed to, None to keep it.
+        pkpo_k: the k of the advantage rule; pkpo_k_end: the k it is annealed to, None to keep it.
         max_plan_tokens, max_program_tokens: limits on new tokens.
         reward: the planner's reward (a name of `rewards.PLANNER_REWARDS`).
         outcome_reward: r_k is 0 or 1 (`binary`), or the share of tests passed (`fraction`).
@@ -63,21 +51,21 @@ class Objective:
     solver_grouping: SolverGrouping
     planner_weight: float
     solver_weight: float
-    rule_k: int
+    pkpo_k: int
     max_plan_tokens: int
     max_program_tokens: int
-    rule_k_end: int | None = None
+    pkpo_k_end: int | None = None
     reward: str = "product"
-    outcome_reward: Literal["binary", "fraction"] = "binary"
+    outcome_reward: str = "binary"
     solver_prompt: SolverPrompt = "method"
 
     def k_at(self, step: int, steps: int) -> int:
         """The rule's k in optimiser step `step` (from 0) of `steps`: each k on the way has an equal share of them."""
-        if self.rule_k_end is None:
-            return self.rule_k
-        distance = self.rule_k_end - self.rule_k
+        if self.pkpo_k_end is None:
+            return self.pkpo_k
+        distance = self.pkpo_k_end - self.pkpo_k
         passed = step * (abs(distance) + 1) // steps
-        return self.rule_k + (passed if distance > 0 else -passed)
+        return self.pkpo_k + (passed if distance > 0 else -passed)
 
     @property
     def planned(self) -> bool:
@@ -97,10 +85,38 @@ class Objective:
         return self.group_size * self.block
 
 
+def grpo_config(
+    objective: Objective, *, problems_per_step: int, microbatches: int, vllm: bool, **settings: Any
+) -> GRPOConfig:
+    """TRL's configuration: what the objective asks for, beside `settings` of `GRPOConfig`.
+
+    Raises:
+        ParameterError: the rows of a step do not divide into the micro-batches.
+    """
+    rows = problems_per_step * objective.rows_per_problem
+    if rows % microbatches:
+        raise ParameterError(f"microbatches={microbatches} does not divide the {rows} rows of a step: choose a divisor")
+    return GRPOConfig(
+        per_device_train_batch_size=rows // microbatches,
+        gradient_accumulation_steps=microbatches,
+        steps_per_generation=microbatches,
+        num_generations=objective.rows_per_problem,
+        max_completion_length=max(objective.max_plan_tokens, objective.max_program_tokens),
+        top_p=1.0,
+        top_k=0,
+        lr_scheduler_type="constant",
+        loss_type="dapo",
+        num_iterations=1,
+        logging_steps=1,
+        **(_VLLM if vllm else {}),
+        **settings,
+    )
+
+
 def check_trl() -> None:
-    """Raise ParameterError when the installed TRL does not have the internals this class builds on."""
-    for name, expected in _TRL_SIGNATURES.items():
-        method = getattr(GRPOTrainer, name, None)
+    """Raise ParameterError when the installed TRL does not have the internals that CPPOTrainer builds on."""
+    for name, parameters in _TRL_SIGNATURES.items():
+        method, expected = getattr(GRPOTrainer, name, None), parameters.split()
         found = list(inspect.signature(method).parameters) if method else None
         if found is None or found[: len(expected)] != expected:
             raise ParameterError(
@@ -109,6 +125,7 @@ def check_trl() -> None:
 
 
 def check_geometry(args: GRPOConfig, objective: Objective) -> None:
+    """Raise ParameterError when the rows of a step do not divide into groups, or the loss is not the exact one."""
     expected = objective.rows_per_problem
     if args.num_generations != expected:
         raise ParameterError(f"num_generations is {args.num_generations}, expected G * rows per member = {expected}")

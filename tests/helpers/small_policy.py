@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from fitting import fit
 
 from cppo_lib.data.benchmarks import crossroads
@@ -30,5 +31,5 @@ def save(folder: Path, *, also_k: tuple[int, ...] = (), steps: int = 60) -> Path
 class Paid(CPPOTrainer):
     """Pays each row for its text: few of this policy's programs pass, and rewards of 0 would move no weight."""
 
-    def _row_rewards(self, prompts, completions, **columns):
-        return [sum(map(ord, text)) % 7 / 7 for text in completions]
+    def _rewards(self, scores):
+        return torch.tensor([sum(map(ord, sample.text)) % 7 / 7 for sample in scores.samples])

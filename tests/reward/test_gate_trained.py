@@ -19,7 +19,7 @@ from cppo_lib.report import render
 from cppo_lib.report.results import load_results
 from cppo_lib.report.tables import registry as tables
 from cppo_lib.reward import gate_rules as gate
-from cppo_lib.reward import score as judged
+from cppo_lib.reward import score
 from cppo_lib.reward.corruptions import KINDS, WORDINGS, examples, group_of, passes_rules
 from cppo_lib.reward.gate_classifier import TrainedGate, train_classifier
 from cppo_lib.reward.gate_quality import decisions, learnt_tuples
@@ -197,9 +197,9 @@ def test_precision_is_known_for_crossroads_and_for_accepted_tuples_only():
         return Told
 
     good, bad = member(names, True), member([names[0], "no such method"], True)
-    assert judged._gate_precision([good, bad, member(["x", "y"], False)]) == 0.5
-    assert math.isnan(judged._gate_precision([member(names, False)]))
-    assert math.isnan(judged._gate_precision([member(names, True, dataclasses.replace(problem, meta={}))]))
+    assert score._gate_precision([good, bad, member(["x", "y"], False)]) == 0.5
+    assert math.isnan(score._gate_precision([member(names, False)]))
+    assert math.isnan(score._gate_precision([member(names, True, dataclasses.replace(problem, meta={}))]))
 
 
 class _Never:

@@ -18,13 +18,12 @@ from cppo_lib.data.problem import Problem, Test
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import EOS, build_tokenizer
 from cppo_lib.reward import gate_rules as gate
-from cppo_lib.reward import score as judged
+from cppo_lib.reward.score import cut_shares
 from cppo_lib.rollout.planning import read_probabilities
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, StyleName, first_line, parse_tuple, render_tuple
 from cppo_lib.rollout.replies import asked, bare, blocks, last_fences, left_open, said
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.trainer.distil import distilled_rows
-from cppo_lib.trainer.objective import Objective
 from cppo_lib.trainer.sft_rows import SFTRow
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -325,6 +324,6 @@ def test_replies_that_the_limit_has_ended_are_cut_and_those_that_ended_there_are
         samples = [SimpleNamespace(completion=Completion(ids)) for ids in (plan, *programs)]
         return SimpleNamespace(plans=samples[:1], attempts=samples[1:])
 
-    given = SimpleNamespace(members=[member([5, 5, 5], [5, 1], [5, 5]), member([5, 5, 1], [1], [5, 5])])
-    objective = Objective("cppo", 2, 2, "own", "problem", 1, 1, 2, max_plan_tokens=3, max_program_tokens=2)
-    assert judged.cut_shares(given, objective, {1}) == {"plans_cut": 0.5, "programs_cut": 0.5}
+    members = [member([5, 5, 5], [5, 1], [5, 5]), member([5, 5, 1], [1], [5, 5])]
+    given = SimpleNamespace(members=members, planned=True)
+    assert cut_shares(given, {1}, max_plan_tokens=3, max_program_tokens=2) == {"plans_cut": 0.5, "programs_cut": 0.5}

@@ -18,7 +18,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as model
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward.plan_following import MethodJudge
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.trainer import advantages
 from cppo_lib.trainer.batching import compact
@@ -82,8 +82,15 @@ def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Pat
         style=PromptStyle("brief", tokenizer),
         objective=objective,
         verifier=verifier,
-        judge=judging.MethodJudge(verifier) if objective.planned else None,
+        probe=MethodJudge(verifier) if objective.planned else None,
     )
+
+
+def step(trainer: CPPOTrainer, rewards: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The batch of a step on the first problems, whose rows are paid these rewards."""
+    trainer._rewards = lambda scores: rewards
+    rows = [row for row in list(trainer.train_dataset)[:PROBLEMS] for _ in range(trainer.objective.rows_per_problem)]
+    return trainer._generate_and_score_completions(rows)
 
 
 def losses(trainer: GRPOTrainer) -> list[float]:
@@ -144,7 +151,8 @@ def test_microbatches_do_not_change_the_step(policy_folder, verifier, tmp_path, 
     split.train()
     assert not torch.allclose(weights(whole), before, atol=1e-3), "a run without signal would prove nothing"
     assert torch.allclose(weights(whole), weights(split), atol=1e-4)
-    assert [row["program"] for row in whole.attempt_rows()] == [row["program"] for row in split.attempt_rows()]
+    whole, split = ([row["program"] for row in trainer.scores.attempt_rows()] for trainer in (whole, split))
+    assert whole == split
 
 
 def test_programs_are_drawn_by_step_problem_and_member(policy_folder, verifier, tmp_path):
@@ -152,8 +160,8 @@ def test_programs_are_drawn_by_step_problem_and_member(policy_folder, verifier, 
 
     def drawn(problems, step):
         trainer.state.global_step = step
-        trainer._problem_batch = [problem for problem in problems for _ in range(rows)]
-        return trainer._rollout_rows([], trainer)["completion_ids"]
+        members = trainer._roll_out([problem for problem in problems for _ in range(CPPO.group_size)])
+        return [sample.completion.ids for member in members for sample in (*member.plans, *member.attempts)]
 
     first, second = trainer.problems[:2]
     state = torch.get_rng_state()
@@ -164,7 +172,7 @@ def test_programs_are_drawn_by_step_problem_and_member(policy_folder, verifier, 
     assert torch.equal(torch.get_rng_state(), state)
 
 
-ANNEALED = dataclasses.replace(GRPO, algorithm="pkpo", rule_k=4, rule_k_end=1)
+ANNEALED = dataclasses.replace(GRPO, algorithm="pkpo", pkpo_k=4, pkpo_k_end=1)
 
 
 @pytest.mark.parametrize("objective", [CPPO, ANNEALED], ids=["cppo", "annealed"])
@@ -214,7 +222,7 @@ def test_completions_end_at_further_tokens_whoever_samples(policy_folder, verifi
 
 def test_annealed_k_has_an_equal_share_of_the_steps():
     assert [ANNEALED.k_at(step, 8) for step in range(8)] == [4, 4, 3, 3, 2, 2, 1, 1]
-    rising = dataclasses.replace(ANNEALED, rule_k=1, rule_k_end=3)
+    rising = dataclasses.replace(ANNEALED, pkpo_k=1, pkpo_k_end=3)
     assert [rising.k_at(step, 4) for step in range(4)] == [1, 1, 2, 3]
     assert {GRPO.k_at(step, 4) for step in range(4)} == {4}
     assert ANNEALED.k_at(0, 1) == 4
@@ -223,21 +231,18 @@ def test_annealed_k_has_an_equal_share_of_the_steps():
 def test_log_probabilities_of_sampled_programs_are_those_of_the_policy(policy_folder, verifier, tmp_path):
     """Against one plain forward pass per sampled row, without padding."""
     objective = dataclasses.replace(GRPO, algorithm="unlikeliness")
-    trainer = make(objective, policy_folder, verifier, tmp_path, max_steps=1, learning_rate=1e-12)
-    trainer.train()
-    expected = []
-    for member in trainer._judged.members:
-        for sample in member.attempts:
-            ids = torch.tensor([sample.prompt_ids + sample.completion.ids])
-            with torch.no_grad():
-                logps = trainer.model(ids).logits.log_softmax(-1)[0, :-1]
-            tail = range(len(sample.prompt_ids) - 1, ids.shape[1] - 1)
-            expected.append(sum(logps[at, ids[0, at + 1]].item() for at in tail))
-    assert trainer._global_logps.tolist() == pytest.approx(expected, abs=1e-3)
-    rewards = trainer._global_rewards.view(PROBLEMS, -1)
-    shaped = advantages.unlikely(rewards, torch.tensor(expected).view_as(rewards))
-    got = trainer._advantages(trainer._global_rewards, torch.ones(rewards.numel()))
-    assert got.tolist() == pytest.approx(advantages.grpo(shaped).flatten().tolist(), abs=1e-4)
+    trainer = make(objective, policy_folder, verifier, tmp_path)
+    rewards = torch.tensor([1.0, 1, 0, 1, 1, 0, 1, 1] * PROBLEMS)
+    batch, expected = step(trainer, rewards), []
+    for sample in trainer.scores.samples:
+        ids = torch.tensor([sample.prompt_ids + sample.completion.ids])
+        with torch.no_grad():
+            logps = trainer.model(ids).logits.log_softmax(-1)[0, :-1]
+        tail = range(len(sample.prompt_ids) - 1, ids.shape[1] - 1)
+        expected.append(sum(logps[at, ids[0, at + 1]].item() for at in tail))
+    assert trainer._sequence_logps(batch).tolist() == pytest.approx(expected, abs=1e-3)
+    shaped = advantages.unlikely(rewards.view(PROBLEMS, -1), torch.tensor(expected).view(PROBLEMS, -1))
+    assert batch["advantages"].tolist() == pytest.approx(advantages.grpo(shaped).flatten().tolist(), abs=1e-4)
 
 
 def test_entropy_bonus_counts_every_row_and_enters_the_loss(policy_folder, verifier, tmp_path):
@@ -256,8 +261,7 @@ def test_entropy_bonus_counts_every_row_and_enters_the_loss(policy_folder, verif
 def test_frozen_solver_gets_no_gradient_rows(policy_folder, verifier, tmp_path):
     trainer = make(dataclasses.replace(CPPO, credit="frozen"), policy_folder, verifier, tmp_path, max_steps=1)
     rewards = torch.tensor([1.0, 1, 0, 0, 0, 0.0, 0, 0, 0, 0] * PROBLEMS)
-    trainer._global_methods = torch.zeros(2 * PROBLEMS, 4)
-    scaled = trainer._advantages(rewards, torch.full_like(rewards, 3)).view(-1, 5)
+    scaled = step(trainer, rewards)["advantages"].view(-1, 5)
     assert (scaled[:, 1:] == 0).all() and (scaled[:, 0] != 0).all()
 
 
@@ -266,9 +270,9 @@ def test_region_weights_make_the_loss_a_sum_of_role_means(policy_folder, verifie
     objective = dataclasses.replace(CPPO, planner_weight=2.0, solver_weight=0.5, solver_grouping="problem")
     trainer = make(objective, policy_folder, verifier, tmp_path, max_steps=1)
     rewards = torch.tensor([1.0, 1, 0, 0, 1, 0, 0, 1, 0, 0] * PROBLEMS)
-    tokens = torch.arange(1.0, len(rewards) + 1)
-    trainer._global_methods = torch.zeros(2 * PROBLEMS, 4)
-    folded = (trainer._advantages(rewards, tokens) * tokens).sum() / tokens.sum()
+    batch = step(trainer, rewards)
+    tokens = batch["completion_mask"].sum(dim=1)
+    folded = (batch["advantages"] * tokens).sum() / tokens.sum()
     blocks, counts = rewards.view(-1, 2, 5), tokens.view(-1, 2, 5)
     planner, solver = advantages.cppo_advantages(blocks[..., 0], blocks[..., 1:])
     expected = 2.0 * (planner * counts[..., 0]).sum() / counts[..., 0].sum()
@@ -319,7 +323,7 @@ def test_compact_fills_empty_microbatches_with_silent_rows():
     assert [part["advantages"].tolist() for part in parts] == [[0.0], [0.5]]
 
 
-def test_followed_credit_without_a_judge_is_refused(policy_folder, verifier, tmp_path):
+def test_followed_credit_without_a_probe_is_refused(policy_folder, verifier, tmp_path):
     policy, tokenizer = model.load_policy(policy_folder)
     with pytest.raises(ParameterError, match="judges plan-following"):
         CPPOTrainer(
@@ -330,7 +334,7 @@ def test_followed_credit_without_a_judge_is_refused(policy_folder, verifier, tmp
             style=PromptStyle("brief", tokenizer),
             objective=CPPO,
             verifier=verifier,
-            judge=None,
+            probe=None,
         )
 
 

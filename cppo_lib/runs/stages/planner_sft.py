@@ -21,7 +21,6 @@ from datasets import Dataset
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -41,7 +40,6 @@ from cppo_lib.runs import sources
 from cppo_lib.runs.parameters import PlannerSFT
 from cppo_lib.runs.stages import data_prep, gate_records
 from cppo_lib.trainer import checkpoints, distil
-from cppo_lib.trainer.finite import FiniteSteps
 from cppo_lib.trainer.sft_rows import SFTRow, crossroads_rows
 
 PLAN_REPLAY = 6  # a plan is the hardest thing to learn here: K tokens that must not repeat
@@ -224,9 +222,8 @@ def _fit(
         args=models.on_one_gpu(args),
         train_dataset=dataset,
         processing_class=tokenizer,
-        callbacks=[FiniteSteps(), MetricsLog(folder / "metrics.jsonl", stage)],
+        callbacks=[MetricsLog(folder / "metrics.jsonl", stage)],
     )
-    trainer.remove_callback(PrinterCallback)  # MetricsLog prints what a reader needs
     if steps:
         checkpoints.run(trainer, folder / "metrics.jsonl", stage)
     models.save_policy(model, tokenizer, folder / stage)
