@@ -16,9 +16,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths
 
-ROOT = store.root()
+ROOT = paths.root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text()
 PYTHONS = ("3.11", "3.12", "3.13")

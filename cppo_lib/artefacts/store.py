@@ -1,62 +1,37 @@
-"""Artefacts on disk: how they are written and what is remembered about them.
+"""Artefacts on disk: how they are written, and how whoever reads one knows that it is what was written.
 
-Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/` (its places are
-those of `cppo_lib.artefacts.paths`, reachable from here too). Four rules keep it trustworthy: a file appears
-whole or not at all (written to `<name>.partial`, flushed to the disk, then renamed); a missing input
-names the notebook that writes it; each artefact has a note, `<name>.meta.json` beside it or the
-`summary.json` of its run, with its hash and the commit, versions, parameters and input hashes that it
-came from; and whoever reads an artefact of an earlier step checks it against that note (`checked`).
+Everything that the notebooks make lies under one folder, `runs/<profile>/<stage>/` (`cppo_lib.artefacts.paths`). Four
+rules keep it trustworthy: a file appears whole or not at all (written to `<name>.partial`, flushed to the disk, then
+renamed); a missing input names the notebook that writes it; each artefact has a note with its hash and what it came
+from (`cppo_lib.artefacts.notes`); and whoever reads an artefact of an earlier step checks it against that (`checked`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cppo_lib.artefacts import paths
-from cppo_lib.artefacts.paths import (
-    figures_dir,
-    meta_path,
-    require,
-    root,
-    runs_root,
-    show,
-    stage_dir,
-    unwritable,
-    writable_dir,
-)
+from cppo_lib.artefacts.paths import meta_path, runs_root, show, unwritable, writable_dir
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import CPPOError, DamagedError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = [
-    "append_jsonl", "checked", "clock", "damage", "elapsed", "figures_dir", "file_sha256", "finished", "git_state",
-    "params_sha256", "place", "policy_source", "progress", "provenance", "read_json", "read_jsonl", "read_parquet",
-    "require", "resumable_dir", "root", "runs_root", "show", "stage_dir", "writable_dir", "write_figure",
-    "write_json", "write_meta", "write_parquet", "write_summary", "write_text", "write_whole", "writing",
-]  # fmt: skip
-PACKAGES = ("cppo-lib", "torch", "transformers", "trl", "numpy", "pandas", "pyarrow", "scipy")
 FINGERPRINT = "fingerprint.txt"
 ADAPTER = "adapter_config.json"  # PEFT's file, which makes a folder an adapter and names its base model
 CHANGED = "is not what was written there (damaged, or changed by hand)"
 SETTLED_S = 2.0  # a file that has just changed may change again under the same time stamp
-_STARTED = time.monotonic()
 _DIGESTS: dict[tuple[int, ...], str] = {}
 """SHA-256 of files that this process has read, by what changes with a file's content."""
 
@@ -129,7 +104,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write indented JSON whole; numpy scalars and paths are written as their plain values."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n"
     return write_text(path, text)
 
 
@@ -181,7 +156,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise _damaged(path, f"is not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A path or a numpy scalar as JSON has it, for `json.dumps(default=)`."""
     if isinstance(value, Path):
         return show(value)
     if hasattr(value, "item"):
@@ -196,13 +172,24 @@ def resumable_dir(folder: Path, fingerprint: str) -> Path:
     parameters, other code or other inputs (`cppo_lib.runs.sources.fingerprint`).
     """
     mark = folder / FINGERPRINT
-    if mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint:
+    before = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    if before == fingerprint:
         return writable_dir(folder)
     if folder.exists():
+        if before:
+            log.warning(begins_anew(folder, before, fingerprint))
         shutil.rmtree(folder)
     writable_dir(folder)
     write_text(mark, fingerprint)
     return folder
+
+
+def begins_anew(path: Path, before: str, now: str) -> str:
+    """What is said of work whose fingerprint is not that of today, of which the first part is the suite's version."""
+    other = "with other parameters, code or inputs"
+    if before.partition(":")[0] != now.partition(":")[0]:
+        other = "by another version of the suite, which is not comparable"
+    return f"{show(path)} was begun {other}: it begins anew"
 
 
 # --- one line per event -----------------------------------------------------------------------
@@ -213,7 +200,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     A last line that an earlier kill tore is cut off first; otherwise the new row would join it.
     """
-    text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows).encode("utf-8")
+    text = "".join(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows).encode("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
@@ -250,7 +237,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# --- where it came from -----------------------------------------------------------------------
+# --- is it still what was written? --------------------------------------------------------------
 
 
 def file_sha256(path: Path) -> str:
@@ -276,111 +263,10 @@ def _digest(path: Path) -> str:
     return found
 
 
-def params_sha256(params: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of typed values in sorted order, so the YAML's layout does not matter."""
-    text = json.dumps(dict(params), sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def git_state() -> dict[str, Any]:
-    """`{"commit": sha or None, "dirty": bool or None}`; None outside a git checkout.
-
-    What a run writes into figures/ does not make the code that ran another one.
-    """
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root()), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", ":!figures"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def provenance(params: Any, inputs: Iterable[Path] = ()) -> dict[str, Any]:
-    """What an artefact came from, as JSON values.
-
-    Args:
-        params: a parameter model of `cppo_lib.runs.config`, or a plain mapping.
-        inputs: files and folders that were read; each is hashed.
-    """
-    values = params.model_dump(mode="json") if hasattr(params, "model_dump") else dict(params)
-    started = time.time() - (time.monotonic() - _STARTED)
-    return {
-        **git_state(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": f"{platform.system()}-{platform.machine()}",
-        "gpu": _gpu(),
-        "params": values,
-        "params_sha256": params_sha256(values),
-        "inputs": {show(path): file_sha256(path) for path in inputs},
-        "seed": values.get("seed"),
-        "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat("T", "seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _gpu() -> str | None:
-    """The name of the GPU that torch sees in this process; None without one, or where nothing imported torch."""
-    torch = sys.modules.get("torch")
-    with contextlib.suppress(RuntimeError):  # a GPU that others have filled: what was made is not lost for its name
-        return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
-    return None
-
-
-def write_meta(path: Path, params: Any, inputs: Iterable[Path] = (), **values: Any) -> Path:
-    """Write hash, size and provenance of the artefact at `path`, and further values, to `<path>.meta.json`."""
-    note = meta_path(path)
-    return write_json(note, {**provenance(params, inputs), **values, **_written([path], note)})
-
-
-def write_summary(
-    folder: Path,
-    params: Any,
-    *,
-    values: Mapping[str, Any],
-    artefacts: Iterable[Path],
-    inputs: Iterable[Path] = (),
-) -> Path:
-    """Write `<folder>/summary.json`, which says that a notebook's run is complete; write it last.
-
-    The series watches this one file, so it holds the hash of every artefact (files or folders): a
-    later notebook re-runs when what it reads has changed.
-
-    Args:
-        folder: the run's folder.
-        params: its parameter model.
-        values: what the run found (JSON values), such as the final metrics.
-        artefacts: what the run wrote.
-        inputs: what it read.
-    """
-    note = folder / "summary.json"
-    return write_json(note, {**values, **_written(list(artefacts), note), "provenance": provenance(params, inputs)})
-
-
-def _written(artefacts: Sequence[Path], note: Path) -> dict[str, Any]:
-    """What a note says of the artefacts: hashes, and sizes in bytes by the path from the note (`runs` can be moved)."""
-    return {
-        "artefacts": {show(path): file_sha256(path) for path in artefacts},
-        "bytes": {os.path.relpath(path, note.parent): _size(path) for path in artefacts},
-    }
-
-
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of a folder's files."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-# --- is it still what was written? --------------------------------------------------------------
 
 
 def checked(path: Path) -> Path:
@@ -442,7 +328,7 @@ def damage(path: Path, *, thorough: bool = False) -> str:
         artefact = Path(os.path.normpath(note.parent / name))
         if not artefact.exists():
             return f"{show(artefact)} is gone"
-        if (found := _size(artefact)) < size:
+        if (found := size_of(artefact)) < size:
             return f"{show(artefact)} is cut, it has {found:,} of {size:,} bytes"
         if thorough and (recorded := _recorded(artefact)) and file_sha256(artefact) != recorded[1]:
             return f"{show(artefact)} {CHANGED}"
@@ -459,7 +345,7 @@ def finished(folder: Path) -> bool:
     if not summary.exists():
         return False
     if wrong := damage(summary):
-        progress(f"{wrong}: this step is run again")
+        log.warning(f"{wrong}: this step is run again")
         fingerprint = (folder / FINGERPRINT).read_text(encoding="utf-8")
         shutil.rmtree(folder)
         write_text(folder / FINGERPRINT, fingerprint)
@@ -478,20 +364,12 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
     return source
 
 
-# --- progress ---------------------------------------------------------------------------------
+def __getattr__(name: str) -> Any:  # until all who use names that have moved are changed
+    from cppo_lib.artefacts import notes, progress
 
-
-def clock(seconds: float) -> str:
-    """A duration as `1:05` or `2:03:04`."""
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
-
-
-def elapsed() -> str:
-    """Time since this process imported the library, as `clock` writes it."""
-    return clock(time.monotonic() - _STARTED)
-
-
-def progress(message: str) -> None:
-    """Print one line that the series shows while a notebook runs: `[cppo] 0:12 message`."""
-    print(f"[cppo] {elapsed()} {message}", file=sys.stdout, flush=True)
+    if name == "progress":
+        return log.info
+    for module in (paths, notes, progress):
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(name)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import ModelError
 from cppo_lib.model.decoding import Draw, by_length, sample, uniform
 from cppo_lib.model.engine import Completion, Place
@@ -123,7 +123,7 @@ class Progress:
         """Say so, unless this was said a moment ago or the end is reached; several numbers are added up."""
         if sum(done) < self.total and time.monotonic() - self._reported > REPORT_S:
             self._reported = time.monotonic()
-            store.progress(f"  generated {sum(done)} of {self.total} sequences")
+            log.info(f"  generated {sum(done)} of {self.total} sequences")
 
 
 def check_lengths(prompt_ids: list[list[int]], max_new_tokens: int, context: int | None) -> None:

@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.artefacts.download import download
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import CPPOError, ModelError
 
 LOCK = "models.lock.json"
@@ -74,7 +75,7 @@ def find(name: str | Path) -> HubModel | None:
     found = _ask(repo, revision)
     lock[repo, revision] = found
     store.write_json(_lock_path(), {"models": [asdict(lock[key]) for key in sorted(lock)]})
-    store.progress(f"{found.name} is commit {found.commit[:12]} from here on ({paths.show(_lock_path())})")
+    log.info(f"{found.name} is commit {found.commit[:12]} from here on ({paths.show(_lock_path())})")
     return found
 
 

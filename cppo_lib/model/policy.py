@@ -29,6 +29,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from cppo_lib.artefacts import store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import ModelError
 from cppo_lib.model import hub_models
 
@@ -317,7 +318,7 @@ def on_one_gpu(args: Any) -> Any:
     transformers would take all of them (`DataParallel`), with a whole batch for each; TRL refuses that.
     """
     if args.n_gpu > 1:
-        store.progress(
+        log.info(
             f"{args.n_gpu} GPUs are visible and training takes one, {args.device}: set CUDA_VISIBLE_DEVICES for another"
         )
         args._n_gpu = 1  # as transformers sets it where a model is spread over several

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import CPPOError
 from cppo_lib.evaluation.bootstrap import Difference, Interval, bootstrap_interval
 from cppo_lib.report import render
@@ -130,9 +130,9 @@ def readme_block(folder: Path, *, readme: Path) -> str:
     Raises:
         MissingArtefactError: the folder lacks one of them.
     """
-    figure = store.require(folder / "fig1_headline.png", notebook="06_figures")
-    table = store.require(folder / "T1_main.md", notebook="05_paper_tables")
-    found = store.require(folder / CLAIMS, notebook="05_paper_tables")
+    figure = paths.require(folder / "fig1_headline.png", notebook="06_figures")
+    table = paths.require(folder / "T1_main.md", notebook="05_paper_tables")
+    found = paths.require(folder / CLAIMS, notebook="05_paper_tables")
     link = os.path.relpath(figure, readme.parent).replace(os.sep, "/")
     texts = [path.read_text(encoding="utf-8") for path in (table, found)]
     return "\n".join([f"![Headline: pass@K of each method and both ceilings]({link})\n", *texts])
@@ -148,7 +148,7 @@ def update_readme(readme: Path, block: str) -> bool:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise CPPOError(f"{store.show(readme)} needs the lines {BEGIN} and {END} around its results")
+        raise CPPOError(f"{paths.show(readme)} needs the lines {BEGIN} and {END} around its results")
     new = f"{head}{BEGIN}\n{block}{END}{tail}"
     if new == text:
         return False
@@ -158,13 +158,13 @@ def update_readme(readme: Path, block: str) -> bool:
 
 def main() -> int:
     """Bring the README's results up to date with `figures/`."""
-    readme, folder = store.root() / "README.md", store.root() / "figures"
+    readme, folder = paths.root() / "README.md", paths.root() / "figures"
     try:
         changed = update_readme(readme, readme_block(folder, readme=readme))
     except CPPOError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{store.show(readme)}: {'updated' if changed else 'up to date'}")
+    print(f"{paths.show(readme)}: {'updated' if changed else 'up to date'}")
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.report.results import Results
 from cppo_lib.runs import provenance as origins
 
@@ -85,7 +85,7 @@ def write_table(table: Table, folder: Path, results: Results, *others: Results) 
 def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict[str, Any]:
     """Where a table or figure comes from, as JSON values."""
     sources = dict.fromkeys(path for each in (results, *others) for path in each.sources)
-    origin = store.provenance(results.params, sources)
+    origin = notes.provenance(results.params, sources)
     return {
         "name": name,
         "caption": caption,
@@ -117,12 +117,12 @@ def _run_of(path: Path) -> dict[str, Any] | None:
         "commit": origin.commit,
         "dirty": origin.dirty,
         "gpu": origin.gpu,
-        "wrote": store.show(path),
+        "wrote": paths.show(path),
     }
 
 
 def _file_of(file: origins.ParameterFile | None) -> str | None:
-    return None if file is None else store.show(file.path)
+    return None if file is None else paths.show(file.path)
 
 
 # --- numbers as text ----------------------------------------------------------------------------

@@ -227,10 +227,10 @@ def load_results(params: Report) -> Results:
             written.
         DamagedError: records, metrics or problems are not what was written.
     """
-    runs = store.runs_root() / params.profile
+    runs = paths.runs_root() / params.profile
     records = _record_files(params, runs / "04_evaluation")
     origins = [
-        store.read_json(store.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
+        store.read_json(paths.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
     ]
     frames = [
         _plain_nulls(store.read_parquet(path)).assign(program_limit=origin["max_program_tokens"])
@@ -249,10 +249,10 @@ def load_results(params: Report) -> Results:
     trained_on = {arm: problems for arm, problems in told.items() if problems}
     hidden, sources = None, [*records, *metric_files, *finished]
     if params.benchmark == "crossroads":
-        path = store.require(runs / "01_data_prep" / params.benchmark / "problems.parquet", notebook="01_data_prep")
+        path = paths.require(runs / "01_data_prep" / params.benchmark / "problems.parquet", notebook="01_data_prep")
         problems = store.read_parquet(path)
         if "hidden_method" not in problems:
-            what = f"{store.show(path)} is of an older version"
+            what = f"{paths.show(path)} is of an older version"
             raise MissingArtefactError(f"{what}: run notebooks/01_data_prep.ipynb again")
         hidden = _hidden(problems, attempts)
         sources.append(path)
@@ -273,7 +273,7 @@ def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:
     A benchmark that holds as many problems as its preparation may take counts as cut: nobody has looked further.
     """
     limits = [origin["limit"] for origin in evaluations]
-    path = store.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
+    path = paths.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
     if path.exists():
         prepared = store.read_json(path)
         problems, most = prepared["splits"][params.split]["problems"], prepared["provenance"]["params"]["limit"]
@@ -289,11 +289,11 @@ def _record_files(params: Report, folder: Path) -> list[Path]:
         if seed < params.seeds:
             found.setdefault(method, set()).add(seed)
     if not found:
-        store.require(folder / f"{prefix}<method>.s<seed>.parquet", notebook="04_evaluation")
+        paths.require(folder / f"{prefix}<method>.s<seed>.parquet", notebook="04_evaluation")
     # what no seed trains is evaluated once; what one seed trains, all seeds train
     wanted = {m: seeds if len(seeds) == 1 else range(params.seeds) for m, seeds in found.items()}
     files = [folder / f"{prefix}{m}.s{seed}.parquet" for m in sorted(found) for seed in wanted[m]]
-    return [store.require(path, notebook="04_evaluation") for path in files]
+    return [paths.require(path, notebook="04_evaluation") for path in files]
 
 
 def _method_and_seed(name: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from cppo_lib.artefacts import store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import ModelError
 from cppo_lib.model import policy as models
 from cppo_lib.model.decoding import by_length, padded
@@ -146,4 +147,4 @@ class _GateLog(TrainerCallback):
     ) -> None:
         if logs and "loss" in logs:
             store.append_jsonl(self.path, [{"step": state.global_step, "loss": float(logs["loss"])}])
-            store.progress(f"gate step {state.global_step}/{state.max_steps} loss {float(logs['loss']):.3f}")
+            log.info(f"gate step {state.global_step}/{state.max_steps} loss {float(logs['loss']):.3f}")

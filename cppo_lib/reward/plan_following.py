@@ -11,7 +11,8 @@ import math
 import random
 from collections.abc import Sequence
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import paths
+from cppo_lib.artefacts.progress import log
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES, Family
 from cppo_lib.data.problem import Problem, Test
@@ -37,7 +38,7 @@ def open_verifier(profile: str, *, total_cpu_s: float = math.inf, all_tests: boo
     verifier = Verifier(cache=cache, total_cpu_s=total_cpu_s, all_tests=all_tests)
     if probe.OPT_OUT_KEY in verifier.layers:
         missing = ", ".join(probe.missing(verifier.layers, probe.NAMES))
-        store.progress(f"WARNING: isolation layers {missing} are MISSING: unknown programs run with your privileges")
+        log.info(f"WARNING: isolation layers {missing} are MISSING: unknown programs run with your privileges")
     return verifier
 
 

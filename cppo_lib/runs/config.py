@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths, store
 from cppo_lib.data.registry import BENCHMARKS
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.runs.parameters import MODELS, DataPrep, Params
@@ -43,7 +43,7 @@ def notebook_of(path: Path) -> str:
     """`03_rl_training` for `03_rl_training.cppo.yaml`; ParameterError when there is no such one."""
     name = path.name.split(".")[0]
     if name not in MODELS:
-        raise ParameterError(f"{store.show(path)}: no notebook is called {name!r}{_nearest(name, MODELS)}")
+        raise ParameterError(f"{paths.show(path)}: no notebook is called {name!r}{_nearest(name, MODELS)}")
     return name
 
 
@@ -53,7 +53,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader]) -> dict[str, Any]:
-    where = store.show(path)
+    where = paths.show(path)
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), loader)  # both make plain values only
     except FileNotFoundError as error:
@@ -100,14 +100,14 @@ def _load(path: Path, overrides: Mapping[str, Any], asking: tuple[Path, ...]) ->
         base = _file_beside(path, values.pop(LIKE))
         if base in (chain := (*asking, path)):
             raise ParameterError(
-                f"{store.show(path)}: key 'like' goes in a circle: {' -> '.join(_names(*chain, base))}"
+                f"{paths.show(path)}: key 'like' goes in a circle: {' -> '.join(_names(*chain, base))}"
             )
         values = _load(base, {}, chain).model_dump() | values
-    params = validate(model, {**values, **overrides}, where=store.show(path))
+    params = validate(model, {**values, **overrides}, where=paths.show(path))
     folder = path.resolve().parent
-    if folder.parent == store.root() / "params" and params.profile != folder.name:
+    if folder.parent == paths.root() / "params" and params.profile != folder.name:
         raise ParameterError(
-            f"{store.show(path)}: key 'profile' is {params.profile!r} in the folder of "
+            f"{paths.show(path)}: key 'profile' is {params.profile!r} in the folder of "
             f"{folder.name!r}; write profile: {folder.name}"
         )
     return params
@@ -121,7 +121,7 @@ def _file_beside(path: Path, name: object) -> Path:
         return beside
     known = _nearest(str(name), mine) or (f"; there are {', '.join(mine)}" if mine else "; there is none")
     raise ParameterError(
-        f"{store.show(path)}: key 'like' is {name!r}; it must be a file of {notebook_of(path)} beside it{known}"
+        f"{paths.show(path)}: key 'like' is {name!r}; it must be a file of {notebook_of(path)} beside it{known}"
     )
 
 
@@ -141,13 +141,13 @@ def given_values(items: Iterable[str], path: Path | str) -> dict[str, Any]:
 
 def load_published(path: Path | None = None) -> Published:
     """The paper's published figures, by default `params/paper/published.yaml`."""
-    path = path or store.root() / "params" / "paper" / PUBLISHED
+    path = path or paths.root() / "params" / "paper" / PUBLISHED
     try:
         return Published.model_validate(read_yaml(path))
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise ParameterError(f"{store.show(path)}: key {key!r}: {fault['msg']}") from None
+        raise ParameterError(f"{paths.show(path)}: key {key!r}: {fault['msg']}") from None
 
 
 def from_notebook(notebook: str, namespace: Mapping[str, Any]) -> Params:
@@ -264,7 +264,7 @@ def check(paths: Iterable[Path]) -> None:
             load_published(path)
         else:
             load_params(path)
-        print(f"{store.show(path)}: ok")
+        print(f"{paths.show(path)}: ok")
 
 
 def docs() -> str:
@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "expand":
             print(yaml.safe_dump(load_params(options.file).model_dump(), sort_keys=False, allow_unicode=True), end="")
         else:
-            print(store.show(store.write_text(store.root() / "docs" / "parameters.md", docs())))
+            print(paths.show(store.write_text(paths.root() / "docs" / "parameters.md", docs())))
     except CPPOError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

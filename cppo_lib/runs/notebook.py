@@ -49,8 +49,8 @@ def setup() -> None:
     torch computes on one thread unless OMP_NUM_THREADS says otherwise, as in the series: the bits are the same, and
     several threads that wait for each other are many times slower beside other work.
 
-    Progress of the suite itself (`store.progress`) and errors are still shown. A library that is not there yet stays
-    out: a notebook without a model should not spend seconds on importing one's libraries.
+    Progress of the suite itself (`cppo_lib.artefacts.progress`) and errors are still shown. A library that is not there
+    yet stays out: a notebook without a model should not spend seconds on importing one's libraries.
     """
     if transformers := sys.modules.get("transformers"):
         transformers.utils.logging.set_verbosity_error()

@@ -1,6 +1,6 @@
 """Where an artefact comes from: the run that wrote it, its parameter file, and whether it is still the same file.
 
-Every artefact of the series has its provenance beside it (`store.write_meta`: `<name>.meta.json`) or in the
+Every artefact of the series has its provenance beside it (`notes.write_meta`: `<name>.meta.json`) or in the
 `summary.json` of its run's folder. This module reads both into one form. Tables take the base model of a method from
 it, their sidecars the runs, and `cppo_lib.runs.trace` the whole chain.
 """
@@ -126,17 +126,17 @@ def base_model(record: Path) -> str:
     Raises:
         MissingArtefactError: the runs before this one have left no summary.
     """
-    params = store.read_json(store.require(record.with_name(record.name + ".meta.json"), notebook="04_evaluation"))
+    params = store.read_json(paths.require(record.with_name(record.name + ".meta.json"), notebook="04_evaluation"))
     return _base_of(params["params"])
 
 
 def _base_of(params: Mapping[str, Any]) -> str:
     policy, runs = str(params["policy"]), paths.runs_root() / str(params["profile"])
     if policy in paths.MADE_POLICIES:
-        summary = store.require(runs / "02_planner_sft" / "summary.json", notebook="02_planner_sft")
+        summary = paths.require(runs / "02_planner_sft" / "summary.json", notebook="02_planner_sft")
         return str(store.read_json(summary)["provenance"]["params"]["base_model"])
     if policy.startswith("arm:"):
         folder = runs / "03_rl_training" / f"{policy.removeprefix('arm:')}.s{params['seed']}"
-        summary = store.require(folder / "summary.json", notebook="03_rl_training")
+        summary = paths.require(folder / "summary.json", notebook="03_rl_training")
         return _base_of(store.read_json(summary)["provenance"]["params"])
     return policy

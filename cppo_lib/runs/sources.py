@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import ParameterError
 from cppo_lib.runs.parameters import MODELS, Params, Report
 
@@ -126,7 +126,7 @@ def front_door(package: Path) -> dict[str, tuple[Name, str]]:
 
 
 def fingerprint(params: Params, inputs: Iterable[Path] = (), commits: Mapping[str, str] | None = None) -> str:
-    """SHA-256 of all that a run's results follow from: parameters, code and inputs.
+    """The library's layout, and the SHA-256 of all that a run's results follow from: parameters, code and inputs.
 
     Args:
         params: the run's parameters; they name the notebook.
@@ -137,4 +137,4 @@ def fingerprint(params: Params, inputs: Iterable[Path] = (), commits: Mapping[st
     files = [*modules_of(params.notebook, params.benchmark), *inputs]
     hashes = {paths.show(path): store.file_sha256(path) for path in files}
     known = {"params": params.model_dump(), "code": code, "files": hashes, "commits": dict(commits or {})}
-    return store.params_sha256(known)
+    return f"{notes.LAYOUT}:{notes.params_sha256(known)}"

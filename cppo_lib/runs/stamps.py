@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.runs.parameters import Params
 from cppo_lib.runs.sources import code_hash, modules_of
@@ -28,6 +28,7 @@ FOLDER = "stamps"
 def begun(params: Params, folder: Path, reads: Iterable[str]) -> dict[str, Any]:
     """What a step is about to be made from; `reads` are files of earlier steps, relative to `folder`."""
     return {
+        "layout": notes.LAYOUT,
         "params": params.model_dump(mode="json"),
         "sources": _sources(params.notebook, params.benchmark),
         "reads": _hashes(folder, reads),
@@ -86,6 +87,8 @@ def _changes(plan: Plan, run: Run) -> list[str]:
         files = {**stamp["sources"], **stamp["reads"], **stamp["commits"]}
     except (OSError, CPPOError, KeyError, TypeError):
         return ["it has not run to its end"]
+    if stamp.get("layout") != notes.LAYOUT:
+        return ["made by another version of the suite, whose code had other addresses: it begins anew"]
     now = begun(run.params, plan.folder, plan.reads(run))
     new, files_now = now["params"], {**now["sources"], **now["reads"], **now["commits"]}
     keys = [key for key in (*new, *old) if new.get(key) != old.get(key)]

@@ -111,7 +111,7 @@ def about(origin: Origin) -> Iterator[str]:
         yield f"   with parameters that no file in params/{origin.params.get('profile')} has now"
     else:
         changed = f", whose {', '.join(file.changed)} changed since" if file.changed else ""
-        yield f"   with {store.show(file.path)}{changed}"
+        yield f"   with {paths.show(file.path)}{changed}"
     for source in origin.sources:
         yield f"   from {', '.join(f'{key} {value}' for key, value in source.items())}"
 
@@ -133,7 +133,7 @@ def trace(sidecar: Path, chain: Chain, method: str | None = None) -> Iterator[st
         CPPOError: the table or figure has no records of the method.
     """
     record = store.read_json(sidecar)
-    yield f"{record['name']}: {store.show(sidecar)}"
+    yield f"{record['name']}: {paths.show(sidecar)}"
     yield f"  {record['caption'].split('. ')[0]}."
     yield f"  by {record['notebook']}, seeds {', '.join(map(str, record['seeds']))}, " + commit(
         record["commit"], record["dirty"]

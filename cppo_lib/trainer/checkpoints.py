@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import CPPOError, TrainingError
 
 BEGUN, SEAL = "begun", "whole.json"
@@ -61,12 +62,12 @@ def newest_whole(folder: Path) -> Path | None:
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()]
     for checkpoint in sorted(found, key=_step, reverse=True):
         if not (fault := _fault(checkpoint)):
-            store.progress(f"resuming after step {_step(checkpoint)}")
+            log.info(f"resuming after step {_step(checkpoint)}")
             return checkpoint
-        store.progress(f"{paths.show(checkpoint)} is not whole ({fault}): it is left out and removed")
+        log.info(f"{paths.show(checkpoint)} is not whole ({fault}): it is left out and removed")
         shutil.rmtree(checkpoint)
     if found:
-        store.progress("no checkpoint is whole: training begins anew")
+        log.info("no checkpoint is whole: training begins anew")
     return None
 
 

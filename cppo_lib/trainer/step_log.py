@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cppo_lib.artefacts import store
+from cppo_lib.artefacts.progress import log
 
 if TYPE_CHECKING:
     from cppo_lib.trainer.cppo_trainer import CPPOTrainer
@@ -95,9 +96,7 @@ class StepLog(TrainerCallback):
         if time.perf_counter() - self._printed > 10 or step in (1, state.max_steps):
             self._printed = time.perf_counter()
             shown = [f"{key} {values[key]:.3f}" for key in (*SHOWN, *cut) if values.get(key) is not None]
-            store.progress(f"{self.arm} step {step}/{state.max_steps} {' '.join(shown)} {wall:.1f} s")
+            log.info(f"{self.arm} step {step}/{state.max_steps} {' '.join(shown)} {wall:.1f} s")
         for key in cut if step == 1 else ():  # such replies are hardly ever paid, and no reward says why
             tokens, what = getattr(self.trainer.objective, CUT[key]), key.removesuffix("_cut")
-            store.progress(
-                f"warning: {values[key]:.0%} of the {what} of step 1 were cut at {CUT[key]}={tokens}: raise it"
-            )
+            log.info(f"warning: {values[key]:.0%} of the {what} of step 1 were cut at {CUT[key]}={tokens}: raise it")

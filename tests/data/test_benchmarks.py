@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths
 
 SAMPLES = "| tests   | MiB here   | MiB workers   | fds here"
 EXPECTED = {
@@ -28,7 +28,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_benchmark_runs_and_prints_its_tables(name: str, tmp_path: Path) -> None:
-    script, record = store.root() / "benchmarks" / name, tmp_path / "record.json"
+    script, record = paths.root() / "benchmarks" / name, tmp_path / "record.json"
     command = [sys.executable, str(script), "--quick", "--json", str(record)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

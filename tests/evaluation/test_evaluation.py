@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.data import problem as problems
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
@@ -88,7 +89,7 @@ def stop_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if chunks and f"chunk {chunks} of" in message:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "progress", progress)
+    monkeypatch.setattr(log, "info", progress)
     return lines
 
 
@@ -430,6 +431,6 @@ def test_temperature_zero_is_greedy_and_takes_one_program_per_problem(prepared):
     ],
 )
 def test_temperatures_that_do_not_fit_are_refused(changes, message):
-    file = store.root() / "params" / "smoke" / "04_evaluation.sft.yaml"
+    file = paths.root() / "params" / "smoke" / "04_evaluation.sft.yaml"
     with pytest.raises(ParameterError, match=message):
         config.load_params(file, **changes)

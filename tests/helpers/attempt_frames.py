@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import notes, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import Method
 from cppo_lib.report.results import Results
@@ -157,7 +157,7 @@ def write_records(
     params |= {"profile": profile, "seed": seed, "policy": policy, "limit": limit, "max_program_tokens": tokens}
     name = f"{first['benchmark']}.{first['split']}.{first['method']}.s{seed}.parquet"
     path = store.write_parquet(runs / profile / "04_evaluation" / name, frame)
-    store.write_meta(path, params)
+    notes.write_meta(path, params)
     return path
 
 
@@ -166,7 +166,7 @@ def write_arm(runs: Path, arm: str, seed: int, **changes: object) -> None:
     folder = runs / "test" / "03_rl_training" / f"{arm}.s{seed}"
     store.append_jsonl(folder / "metrics.jsonl", metrics_rows(arm, seed=seed))
     params = {"profile": "test", "arm": arm, "seed": seed, "policy": "sft", "credit": "followed", "reward": "product"}
-    store.write_summary(folder, params | changes, values={}, artefacts=[folder / "metrics.jsonl"])
+    notes.write_summary(folder, params | changes, values={}, artefacts=[folder / "metrics.jsonl"])
 
 
 def write_base(runs: Path, *, model: str = "scratch") -> None:
@@ -184,7 +184,7 @@ def write_base(runs: Path, *, model: str = "scratch") -> None:
     ]
     store.write_parquet(profile / "01_data_prep" / "crossroads" / "problems.parquet", rows)
     params = {"profile": "test", "base_model": model}
-    store.write_summary(profile / "02_planner_sft", params, values={}, artefacts=[])
+    notes.write_summary(profile / "02_planner_sft", params, values={}, artefacts=[])
 
 
 def in_the_world(results: Results) -> Results:

@@ -16,38 +16,39 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths
 
-HEAD = """from cppo_lib.artefacts import store
+HEAD = """from cppo_lib.artefacts import notes, paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.runs import config
 params = config.from_notebook({name!r}, globals())
 """
-DATA = """folder = store.stage_dir(params.profile, "01_data_prep", params.benchmark)
+DATA = """folder = paths.stage_dir(params.profile, "01_data_prep", params.benchmark)
 problems = store.write_text(folder / "test.jsonl", "problem " * params.options["test_per_context"])
-store.write_summary(folder, params, values={}, artefacts=[problems])
+notes.write_summary(folder, params, values={}, artefacts=[problems])
 """
-SFT = """data = store.require(store.runs_root() / params.profile / "01_data_prep" / params.benchmark
+SFT = """data = paths.require(paths.runs_root() / params.profile / "01_data_prep" / params.benchmark
     / "summary.json", notebook="01_data_prep")
-folder = store.stage_dir(params.profile, "02_planner_sft")
+folder = paths.stage_dir(params.profile, "02_planner_sft")
 base = store.write_text(folder / "base" / "config.json", str(params.pretrain_steps))
 sft = store.write_text(folder / "sft" / "config.json", str(params.sft_steps))
-store.write_summary(folder, params, values={}, artefacts=[base, sft], inputs=[data])
+notes.write_summary(folder, params, values={}, artefacts=[base, sft], inputs=[data])
 """
 RL = """import os
 import time
 from cppo_lib.runs import sources
 store.policy_source(params.profile, params.policy)
-start = store.runs_root() / params.profile / "02_planner_sft" / "summary.json"
-folder = store.stage_dir(params.profile, "03_rl_training", f"{params.arm}.s{params.seed}")
+start = paths.runs_root() / params.profile / "02_planner_sft" / "summary.json"
+folder = paths.stage_dir(params.profile, "03_rl_training", f"{params.arm}.s{params.seed}")
 folder = store.resumable_dir(folder, sources.fingerprint(params, [start]))
 finished = store.finished(folder)
 metrics = folder / "metrics.jsonl"
 done = len(store.read_jsonl(metrics)) if metrics.exists() else 0
 if finished:
-    store.progress("finished before")
+    log.info("finished before")
 for step in range(params.steps if finished else done, params.steps):
     store.append_jsonl(metrics, [{"step": step, "pid": os.getpid()}])
-    store.progress(f"step {step + 1}/{params.steps} r_out 0.5")
+    log.info(f"step {step + 1}/{params.steps} r_out 0.5")
     time.sleep(float(os.environ.get("STEP_S", "0")))
 if os.environ.get("BREAK") == "bug":
     raise RuntimeError("the trainer fell over\\n\\nbadly")
@@ -57,27 +58,27 @@ if os.environ.get("BREAK") == "runner":
     os.kill(os.getppid(), 9)
 if not finished:
     store.write_text(folder / "policy" / "config.json", f"{params.arm} {params.seed}")
-    store.write_summary(folder, params, values={}, artefacts=[folder / "policy"])
+    notes.write_summary(folder, params, values={}, artefacts=[folder / "policy"])
 if os.environ.get("BREAK") == "late":
     os.kill(os.getpid(), 9)
 """
 EVAL = """source = store.policy_source(params.profile, params.policy, params.seed)
 name = f"{params.benchmark}.{params.split}.{params.method}.s{params.seed}.parquet"
-record = store.stage_dir(params.profile, "04_evaluation") / name
+record = paths.stage_dir(params.profile, "04_evaluation") / name
 store.write_parquet(record, [{"method": params.method, "seed": params.seed, "passed": True}])
-store.write_meta(record, params)
+notes.write_meta(record, params)
 """
 TABLES = """import os
 import pandas as pd
 from cppo_lib import toy
-folder = store.runs_root() / params.profile / "04_evaluation"
+folder = paths.runs_root() / params.profile / "04_evaluation"
 rows = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
 table = "\\n".join(f"| {row.method} | {row.seed} |" for row in rows.itertuples())
 assert os.environ.get("BREAK") != "tables"
-figures = store.figures_dir(params.profile, params.figures_dir)
+figures = paths.figures_dir(params.profile, params.figures_dir)
 out = store.write_text(figures / "T1_main.md", table)
 """
-LAST = """store.write_summary(store.stage_dir(params.profile, params.notebook), params, values={},
+LAST = """notes.write_summary(paths.stage_dir(params.profile, params.notebook), params, values={},
     artefacts=[])
 """
 CODE = {
@@ -100,7 +101,7 @@ class Suite:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        source = store.root()
+        source = paths.root()
         shutil.copytree(source / "cppo_lib", root / "cppo_lib", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "Snakefile"):
             shutil.copy(source / name, root / name)

@@ -30,7 +30,7 @@ def smoke(tmp_path_factory):
     calls = [
         subprocess.run(
             command,
-            cwd=store.root(),
+            cwd=paths.root(),
             env=os.environ | {"CPPO_RUNS": str(runs)},
             capture_output=True,
             text=True,

@@ -10,7 +10,7 @@ import pytest
 from attempt_frames import simulate, write_arm, write_base, write_records
 from test_tables_plots import params
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import notes
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.evaluation.bootstrap import paired_difference
 from cppo_lib.evaluation.estimators import IidScores
@@ -36,7 +36,7 @@ def write_cell(runs: Path, benchmark: str, *, split: str = "test", profile: str 
 def write_options(runs: Path, benchmark: str, **options: object) -> None:
     folder = runs / "test" / "01_data_prep" / benchmark
     values = {"splits": {split: {"problems": 24} for split in ("valid", "test")}}
-    store.write_summary(folder, {"limit": 0, "options": options}, values=values, artefacts=[])
+    notes.write_summary(folder, {"limit": 0, "options": options}, values=values, artefacts=[])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from attempt_frames import METHODS, in_the_world, ranked_method, simulate, write
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import notes, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.evaluation.diversity import method_coverage
@@ -96,7 +96,7 @@ def test_a_limit_that_leaves_nothing_out_makes_nothing_partial(
     write_records(runs, simulate("cppo", problems=4), policy="arm:cppo", limit=4)
     values = {"splits": {"test": {"problems": prepared}}}
     folder = runs / "test" / "01_data_prep" / "crossroads"
-    store.write_summary(folder, {"profile": "test", "limit": most}, values=values, artefacts=[])
+    notes.write_summary(folder, {"profile": "test", "limit": most}, values=values, artefacts=[])
     assert load_results(params()).limit == limit
 
 
@@ -142,7 +142,7 @@ def test_captions_say_how_many_problems_training_saw_and_the_reading_what_was_cu
             metrics.unlink()
             store.append_jsonl(metrics, rows)
             problems = {"drawn_from": drawn_from, "in_split": 178, "draws": 20}
-            store.write_summary(folder, params_of, values={"problems": problems}, artefacts=[metrics])
+            notes.write_summary(folder, params_of, values={"problems": problems}, artefacts=[metrics])
         return load_results(params())
 
     said = "RL made 20 draws from the 178 problems of its training split."

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from attempt_frames import write_runs
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.model import policy as model
@@ -265,7 +265,7 @@ def test_t8_has_a_row_for_each_gate_and_leads_back_to_its_records(runs, tmp_path
     rows += [row | {"gate": "trained", "accepted": False, "score": 0.1} for row in rows]
     stage = runs / "test" / "02_planner_sft"
     store.write_parquet(stage / gate_records.FILE, gate_records.frame_of(rows))
-    store.write_meta(stage / gate_records.FILE, gate_world.planner_sft())
+    notes.write_meta(stage / gate_records.FILE, gate_world.planner_sft())
     table = tables.gate_table(results)
     by_rules = table.numbers.set_index("gate").loc["rules"]
     assert by_rules[["precision", "recall", "repeated", "garbled"]].tolist() == [0.6, 0.75, 0, 0.5]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import ParameterError
@@ -400,7 +400,7 @@ def frames() -> dict[str, pd.DataFrame]:
 
 
 def evaluation(**changes: object) -> Evaluation:
-    file = store.root() / "params" / "laptop" / "04_evaluation.humaneval_direct.yaml"
+    file = paths.root() / "params" / "laptop" / "04_evaluation.humaneval_direct.yaml"
     hot = {"planner_temperature": 1.0} if changes.get("procedure") == "ifg" else {}
     params = config.load_params(file, tuples=2, **hot, **changes)
     assert isinstance(params, Evaluation)
@@ -460,7 +460,7 @@ def test_records_say_what_each_slot_was_asked_with_and_how_they_are_scored(frame
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(changes, message):
-    file = store.root() / "params" / "laptop" / "04_evaluation.humaneval_direct.yaml"
+    file = paths.root() / "params" / "laptop" / "04_evaluation.humaneval_direct.yaml"
     with pytest.raises(ParameterError, match=message):
         config.load_params(file, **changes)
 
@@ -473,7 +473,7 @@ def test_the_brief_style_has_no_words_for_the_other_procedures(procedure):
 
 def test_every_baseline_has_a_parameter_file_under_the_budget_of_the_others():
     for profile, missing in (("paper", set()), ("laptop_baselines", {"plansearch"})):
-        runs = [config.load_params(p) for p in (store.root() / "params" / profile).glob("04_evaluation.*.yaml")]
+        runs = [config.load_params(p) for p in (paths.root() / "params" / profile).glob("04_evaluation.*.yaml")]
         chosen = [r for r in runs if isinstance(r, Evaluation) and r.benchmark in ("livecodebench", "humaneval")]
         assert {run.procedure for run in chosen} == set(PROCEDURES) - missing
         budget = {

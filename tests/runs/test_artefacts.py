@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from suite import Suite
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, DamagedError
 
 CONFIG = "adapter_config.json"
@@ -37,21 +37,21 @@ def flip(path: Path) -> None:
 @pytest.fixture
 def arm(runs: Path) -> Path:
     """The folder of a finished RL arm."""
-    folder = store.stage_dir("tiny", "03_rl_training", "cppo.s0")
+    folder = paths.stage_dir("tiny", "03_rl_training", "cppo.s0")
     store.resumable_dir(folder, "one")
     store.append_jsonl(folder / "metrics.jsonl", [{"step": step} for step in range(20)])
     store.write_text(folder / "policy" / "weights", "w" * 1000)
     artefacts = [folder / "metrics.jsonl", folder / "policy"]
-    store.write_summary(folder, {"seed": 0}, values={}, artefacts=artefacts)
+    notes.write_summary(folder, {"seed": 0}, values={}, artefacts=artefacts)
     return folder
 
 
 @pytest.fixture
 def record(runs: Path) -> Path:
     """Finished attempt records."""
-    folder = store.stage_dir("tiny", "04_evaluation")
+    folder = paths.stage_dir("tiny", "04_evaluation")
     path = store.write_parquet(folder / "crossroads.test.cppo.s0.parquet", [{"n": n, "s": "x" * n} for n in range(50)])
-    store.write_meta(path, {"seed": 0}, fingerprint="f")
+    notes.write_meta(path, {"seed": 0}, fingerprint="f")
     return path
 
 
@@ -121,11 +121,11 @@ def test_a_table_without_a_note_is_checked_by_its_own_checksums(tmp_path):
 
 
 def test_the_base_of_an_adapter_is_checked_too(arm):
-    base = store.stage_dir("tiny", "02_planner_sft")
+    base = paths.stage_dir("tiny", "02_planner_sft")
     store.write_text(base / "sft" / "weights", "b" * 1000)
-    store.write_summary(base, {"seed": 0}, values={}, artefacts=[base / "sft"])
+    notes.write_summary(base, {"seed": 0}, values={}, artefacts=[base / "sft"])
     store.write_json(arm / "policy" / "planner" / CONFIG, {"base_model_name_or_path": str(base / "sft")})
-    store.write_summary(arm, {"seed": 0}, values={}, artefacts=[arm / "policy"])
+    notes.write_summary(arm, {"seed": 0}, values={}, artefacts=[arm / "policy"])
     assert store.policy_source("tiny", "arm:cppo") == str(arm / "policy")
     flip(base / "sft" / "weights")
     with pytest.raises(DamagedError, match=rf"02_planner_sft/sft is not what .*: delete {base} and start again"):
@@ -135,7 +135,7 @@ def test_the_base_of_an_adapter_is_checked_too(arm):
 def test_models_from_elsewhere_and_runs_that_go_on_have_no_note(runs, tmp_path):
     (tmp_path / "summary.json").write_text("[]")
     assert store.checked(tmp_path / "model") == tmp_path / "model"
-    running = store.stage_dir("tiny", "03_rl_training", "pkpo.s0")
+    running = paths.stage_dir("tiny", "03_rl_training", "pkpo.s0")
     assert store.checked(running / "metrics.jsonl") == running / "metrics.jsonl"
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
 from cppo_lib.reward.rewards import SOLVER_CREDITS
 from cppo_lib.runs import config, provenance, sources, stamps
@@ -21,9 +21,9 @@ from cppo_lib.runs.parameters import MODELS, Evaluation, RLTraining
 from cppo_lib.runs.series.plan import Plan
 from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES
 
-PARAMS = store.root() / "params"
+PARAMS = paths.root() / "params"
 FILES = sorted(path for path in PARAMS.glob("*/*.yaml") if path.name != config.PUBLISHED)
-NOTEBOOKS = sorted((store.root() / "notebooks").glob("0[1-7]_*.ipynb"))
+NOTEBOOKS = sorted((paths.root() / "notebooks").glob("0[1-7]_*.ipynb"))
 CPPO = PARAMS / "tiny" / "03_rl_training.cppo.yaml"
 
 
@@ -36,7 +36,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", FILES, ids=store.show)
+@pytest.mark.parametrize("path", FILES, ids=paths.show)
 def test_shipped_file_loads_and_names_its_own_profile(path):
     assert config.load_params(path).profile == path.parent.name
 
@@ -228,7 +228,6 @@ def test_an_ablation_is_two_files_of_three_lines(tmp_path, monkeypatch):
     (folder / "03_rl_training.mine.yaml").write_text("like: 03_rl_training.cppo.yaml\narm: mine\ncredit: own\n")
     (folder / "04_evaluation.mine.yaml").write_text("like: 04_evaluation.cppo.yaml\nmethod: mine\npolicy: arm:mine\n")
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
-    monkeypatch.setattr(store, "root", lambda: tmp_path)
     plan = Plan("tiny", seeds=2)
     evaluation = plan.runs["04_evaluation.crossroads.test.mine.s1"]
     assert [run.name for run in plan.before(evaluation)] == ["01_data_prep.crossroads", "03_rl_training.mine.s1"]
@@ -343,7 +342,7 @@ def test_every_field_says_what_it_means():
 
 
 def test_documentation_is_up_to_date():
-    assert (store.root() / "docs" / "parameters.md").read_text() == config.docs()
+    assert (paths.root() / "docs" / "parameters.md").read_text() == config.docs()
 
 
 def test_published_figures_are_complete_and_faults_are_named(tmp_path):

@@ -20,9 +20,9 @@ import psutil
 import pytest
 from suite import RL, Suite, wait_for
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import config, sources, trace
+from cppo_lib.runs import config, trace
 from cppo_lib.runs.series import cli as series
 from cppo_lib.runs.series import runner
 from cppo_lib.runs.series.plan import Plan
@@ -98,7 +98,7 @@ def test_evaluations_that_tune_by_the_same_records_run_one_after_another():
 
 
 def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkeypatch):
-    files = store.root() / "params" / "laptop"
+    files = paths.root() / "params" / "laptop"
     folder = tmp_path / "params" / "laptop"
     folder.mkdir(parents=True)
     for name in ("02_planner_sft.yaml", "01_data_prep.humaneval.yaml"):
@@ -164,8 +164,7 @@ def test_a_profile_may_have_a_name_that_yaml_reads_as_a_number(tmp_path, monkeyp
     (suite.root / "params" / "mini").rename(folder)
     for path in folder.iterdir():
         path.write_text(path.read_text().replace("profile: mini", f"profile: {name}"))
-    monkeypatch.setattr(sources.paths, "root", lambda: suite.root)
-    monkeypatch.setattr(store, "root", lambda: suite.root)
+    monkeypatch.setattr(paths, "root", lambda: suite.root)
     monkeypatch.delenv("CPPO_RUNS", raising=False)
     plan = Plan(name)
     assert {run.params.profile for run in plan.runs.values()} == {name}
@@ -271,6 +270,15 @@ def test_content_decides_whatever_the_time_stamps_say(suite):
     direct.write_text(f"# A remark changes no value.\n{file}")
     assert out_of_date(suite) == {}
     direct.write_text(file)
+
+
+def test_a_step_of_another_version_of_the_suite_is_said_to_be_one(suite):
+    path = suite.runs / "stamps" / "02_planner_sft.json"
+    stamp = store.read_json(path)
+    restore = replaced(path, json.dumps({key: value for key, value in stamp.items() if key != "layout"}))
+    reasons = out_of_date(suite)
+    restore()
+    assert reasons["02_planner_sft"].startswith("made by another version of the suite, whose code had other addresses")
 
 
 def test_why_writes_nothing(suite):

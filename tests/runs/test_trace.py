@@ -9,7 +9,7 @@ import pytest
 from attempt_frames import simulate, write_records, write_runs
 from test_tables_plots import params
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.report import render
 from cppo_lib.report.cells import load_cells
 from cppo_lib.report.results import load_results
@@ -72,18 +72,18 @@ def test_inputs_of_runs_are_followed_and_each_run_is_told_once(runs: Path, tmp_p
     data = store.write_text(runs / "tiny" / "01_data_prep" / "crossroads" / "train.jsonl", "{}\n")
     source = {"origin": "some/data", "file": "a.json", "revision": "1", "sha256": "ab", "rows": 1}
     prepared = config.load_params(paths.root() / "params" / "tiny" / "01_data_prep.yaml")
-    store.write_summary(data.parent, prepared, values={"sources": [source]}, artefacts=[data])
+    notes.write_summary(data.parent, prepared, values={"sources": [source]}, artefacts=[data])
     policy = store.write_text(runs / "tiny" / "03_rl_training" / "cppo.s1" / "policy" / "model", "weights")
     arm = config.load_params(paths.root() / "params" / "tiny" / "03_rl_training.cppo.yaml", seed=1, steps=7)
-    store.write_summary(policy.parents[1], arm, values={}, artefacts=[policy.parent], inputs=[data])
+    notes.write_summary(policy.parents[1], arm, values={}, artefacts=[policy.parent], inputs=[data])
     chain = trace.Chain()
-    lines = list(chain.lines(store.show(policy.parent), store.file_sha256(policy.parent)))
+    lines = list(chain.lines(paths.show(policy.parent), store.file_sha256(policy.parent)))
     text = "\n".join(lines)
     assert "by 03_rl_training/cppo.s1, seed 1" in text
     assert "with params/tiny/03_rl_training.cppo.yaml, whose steps changed since" in text
     assert "by 01_data_prep/crossroads" in text and "with params/tiny/01_data_prep.yaml" in text
     assert "from origin some/data, file a.json" in text
-    again = list(chain.lines(store.show(data), store.file_sha256(data)))
+    again = list(chain.lines(paths.show(data), store.file_sha256(data)))
     assert again[1].strip() == "by 01_data_prep/crossroads, see above"
 
 
@@ -97,6 +97,6 @@ def test_a_base_model_is_found_through_arms_and_sft(written: Path) -> None:
 def test_sidecars_name_runs_parameter_files_seeds_and_commits(written: Path) -> None:
     record = json.loads((paths.figures_path("test", "") / "T1_main.json").read_text())
     run = next(run for run in record["runs"] if run["run_id"] == "04_evaluation/crossroads.test.cppo.s0")
-    assert run["seed"] == 0 and run["commit"] == store.git_state()["commit"]
+    assert run["seed"] == 0 and run["commit"] == notes.git_state()["commit"]
     assert run["parameter_file"] is None  # no profile of that name
     assert record["command"] == "make reproduce PROFILE=test SEEDS=1"

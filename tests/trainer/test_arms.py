@@ -11,6 +11,7 @@ import pytest
 import small_policy
 
 from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.model import policy as model
 from cppo_lib.model.adapters import ROLES, role_policy
 from cppo_lib.runs import config
@@ -76,7 +77,7 @@ def test_arm_trains_and_spends_the_common_budget(name, runs):
 
 def test_training_says_that_replies_are_cut_and_which_problems_it_draws_from(runs, monkeypatch):
     lines: list[str] = []
-    monkeypatch.setattr(store, "progress", lines.append)
+    monkeypatch.setattr(log, "info", lines.append)
     metrics, _ = trained("cppo", runs, max_plan_tokens=3, max_program_tokens=3)
     assert (metrics["plans_cut"] > 0.5).all() and metrics["programs_cut"].between(0, 1).all()
     assert any("% of the plans of step 1 were cut at max_plan_tokens=3: raise it" in line for line in lines)

@@ -126,6 +126,6 @@ def _options(cell: Cell) -> Options:
     """The options that the cell's problems were prepared with."""
     params = cell.results.params
     summary = paths.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
-    record = store.read_json(store.require(summary, notebook="01_data_prep"))
+    record = store.read_json(paths.require(summary, notebook="01_data_prep"))
     options: Options = record["provenance"]["params"]["options"]
     return options

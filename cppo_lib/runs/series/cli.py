@@ -30,7 +30,8 @@ from typing import TextIO
 
 import psutil
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import paths
+from cppo_lib.artefacts.progress import clock
 from cppo_lib.errors import CPPOError
 from cppo_lib.runs import config, stamps
 from cppo_lib.runs.series import runner
@@ -154,11 +155,11 @@ def reproduce(plan: Plan, cores: int) -> int:
                 status = 1
             if status:
                 print(
-                    f"stopped after {store.clock(time.monotonic() - started)}; go on with {again(plan)}",
+                    f"stopped after {clock(time.monotonic() - started)}; go on with {again(plan)}",
                     file=sys.stderr,
                 )
                 return status if status > 128 else 1
-            print(f"{plan.profile}: done in {store.clock(time.monotonic() - started)}")
+            print(f"{plan.profile}: done in {clock(time.monotonic() - started)}")
     conclude(plan)
     return 0
 
@@ -196,8 +197,8 @@ def _run(plan: Plan, cores: int, total: int, lock: TextIO) -> int:
                     continue
                 failures += ": failed: " in text
                 step = steps.setdefault(text.split(": ")[0], len(steps) + 1)
-                clock = store.clock(time.monotonic() - started)
-                print(f"[step {step} of {total}, {clock}] {text}", flush=True)
+                at = clock(time.monotonic() - started)
+                print(f"[step {step} of {total}, {at}] {text}", flush=True)
         except runner.Stopped as stopped:
             with contextlib.suppress(OSError):  # the terminal may be what is gone
                 print(f"{stopped.name}: ending the steps that run", file=sys.stderr, flush=True)

@@ -26,6 +26,7 @@ import psutil
 
 from cppo_lib import errors
 from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts.progress import clock
 from cppo_lib.errors import CPPOError
 from cppo_lib.runs import config
 
@@ -64,7 +65,7 @@ class ProgressFilter:
         self.name, self.log, self.rest = name, log, ""
 
     def write(self, text: str) -> None:
-        """Log `text`; print each complete line of it that `store.progress` wrote."""
+        """Log `text`; print each complete line of it that `log.info` wrote."""
         self.log.write(text)
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
@@ -120,7 +121,7 @@ def run_notebook(notebook: Path, out: Path, params_file: Path, given: Mapping[st
         if (full := paths.no_space(error)) is None:
             raise
         raise NotebookError(str(paths.unwritable(out, full))) from error
-    say(f"{name}: finished in {store.clock(time.monotonic() - started)}")
+    say(f"{name}: finished in {clock(time.monotonic() - started)}")
 
 
 def _execute(notebook: Path, out: Path, values: dict[str, Any], stream: ProgressFilter) -> None:

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.data import decontaminate
 from cppo_lib.data import problem as problems
 from cppo_lib.data.benchmarks import crossroads
@@ -58,7 +59,7 @@ def prepare(cfg: DataPrep) -> Path:
     folder = store.resumable_dir(_folder(cfg.profile, cfg.benchmark), sources.fingerprint(cfg, others))
     done = folder / "summary.json"
     if store.finished(folder) and _unchanged(store.read_json(done)["sources"]):
-        store.progress(f"{paths.show(folder)} is complete; delete it to prepare it again")
+        log.info(f"{paths.show(folder)} is complete; delete it to prepare it again")
         return folder
     done.unlink(missing_ok=True)
     parts: dict[str, dict[str, Any]] = {}
@@ -91,9 +92,9 @@ def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.Stateme
     """Write `<split>.jsonl`; what is known of it, as kept in `parts/<split>.json` for a call that goes on."""
     name, path, part = f"{cfg.benchmark} {split}", folder / f"{split}.jsonl", folder / "parts" / f"{split}.json"
     if (known := _known(path, part)) is not None:
-        store.progress(f"{name}: {len(known['facts']):,} problems are there already")
+        log.info(f"{name}: {len(known['facts']):,} problems are there already")
         return known
-    store.progress(f"{name}: loading")
+    log.info(f"{name}: loading")
     report, removed = LoadReport(), list[decontaminate.Overlap]()
     facts, to_judge = list[dict[str, Any]](), list[Problem]()
     most = math.inf if cfg.benchmark in references.RIGHT else cfg.check_references
@@ -121,7 +122,7 @@ def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.Stateme
     store.write_text(part, json.dumps(made))
     left_out = _reasons(report, removed) or "none"
     accepted = f"; {judged['accepted']} of {judged['judged']} references accepted" if to_judge else ""
-    store.progress(f"{name}: {len(facts):,} problems; left out: {left_out}{accepted}")
+    log.info(f"{name}: {len(facts):,} problems; left out: {left_out}{accepted}")
     return made
 
 
@@ -194,7 +195,7 @@ def _with_progress(rows: Iterable[Problem], name: str, report: LoadReport) -> It
     for number, row in enumerate(rows, start=1):
         yield row
         if time.monotonic() >= due:
-            store.progress(f"{name}: {number:,} problems, {len(report.skipped):,} left out")
+            log.info(f"{name}: {number:,} problems, {len(report.skipped):,} left out")
             due = time.monotonic() + PROGRESS_S
 
 
@@ -238,7 +239,7 @@ def _index(cfg: DataPrep) -> decontaminate.StatementIndex:
                 f"{cfg.profile}: prepare its evaluation splits too, or leave it out"
             )
         rows += [stream_split(cfg.profile, name, split) for split in splits]
-    store.progress(f"{cfg.benchmark} train: reading the statements of {', '.join(cfg.remove_overlap_with)}")
+    log.info(f"{cfg.benchmark} train: reading the statements of {', '.join(cfg.remove_overlap_with)}")
     return decontaminate.StatementIndex(itertools.chain.from_iterable(rows))
 
 
@@ -271,7 +272,7 @@ def _finish(cfg: DataPrep, folder: Path, parts: dict[str, dict[str, Any]], other
     if cfg.benchmark == "crossroads":
         corpus = _world(cfg)["corpus"]
         written.append(store.write_text(folder / "corpus.jsonl", "".join(json.dumps(row) + "\n" for row in corpus)))
-    store.write_summary(folder, cfg, values=values, artefacts=written, inputs=others)
+    notes.write_summary(folder, cfg, values=values, artefacts=written, inputs=others)
     shutil.rmtree(folder / "parts")
 
 

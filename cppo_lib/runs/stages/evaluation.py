@@ -31,7 +31,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
+from cppo_lib.artefacts.progress import clock, log
 from cppo_lib.data.problem import Problem
 from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import CPPOError, DamagedError, ParameterError
@@ -76,17 +77,19 @@ def evaluate(cfg: Evaluation) -> Path:
     fingerprint = sources.fingerprint(drawn, inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if wrong := store.damage(final, thorough=True):
-        store.progress(f"{wrong}: evaluating again")
-    elif final.exists() and store.read_json(meta).get("fingerprint") == fingerprint:
-        store.progress(f"{paths.show(final)} is complete; delete it to evaluate again")
-        return final
+        log.info(f"{wrong}: evaluating again")
+    elif final.exists():
+        if (before := store.read_json(meta).get("fingerprint")) == fingerprint:
+            log.info(f"{paths.show(final)} is complete; delete it to evaluate again")
+            return final
+        log.warning(store.begins_anew(final, str(before), fingerprint))
     parts = _open_parts(folder, f"{fingerprint} {computed}")  # another machine's type would draw other programs
     order = {problem.id: place for place, problem in enumerate(problems)}
     _run_chunks(cfg, run, policy, problems, order, parts)
     records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
     facts = {"commits": commits, "weights": computed, "prompts": store.read_json(parts / PROMPTS)}
-    store.write_meta(final, cfg, inputs, fingerprint=fingerprint, **facts)
+    notes.write_meta(final, cfg, inputs, fingerprint=fingerprint, **facts)
     shutil.rmtree(parts)
     return final
 
@@ -118,7 +121,7 @@ def _tuned(cfg: Evaluation) -> Evaluation:
         scores[temperature] = pass_at_k(store.read_parquet(records))
     best = max(scores, key=lambda temperature: scores[temperature])
     listed = ", ".join(f"{temperature:g}: {score:.3f}" for temperature, score in scores.items())
-    store.progress(f"pass@{cfg.k} on {cfg.tune_on} by temperature: {listed}; {best:g} is taken")
+    log.info(f"pass@{cfg.k} on {cfg.tune_on} by temperature: {listed}; {best:g} is taken")
     return cfg.model_copy(update={"temperature": best})
 
 
@@ -184,7 +187,7 @@ def _run_chunks(
     chunks = [left[start : start + size] for start in range(0, len(left), size)]
     started, already, total = time.monotonic(), len(done), len(done) + len(chunks)
     before = f", {already} of them done before" if already else ""
-    store.progress(f"{run.name}: {attempts} attempts in {total} chunks{before}")
+    log.info(f"{run.name}: {attempts} attempts in {total} chunks{before}")
     open_policy = partial(
         open_engine,
         cfg.engine,
@@ -210,9 +213,8 @@ def _run_chunks(
             store.write_parquet(parts / f"{chunk[0]:05d}.parquet", done[-1])
             to_go = (time.monotonic() - started) / (len(done) - already) * (total - len(done))
             score = pass_at_k(pd.concat(done))
-            store.progress(
-                f"{run.name}: chunk {len(done)} of {total}, pass@{cfg.k} {score:.3f} "
-                f"so far, about {store.clock(to_go)} left"
+            log.info(
+                f"{run.name}: chunk {len(done)} of {total}, pass@{cfg.k} {score:.3f} so far, about {clock(to_go)} left"
             )
 
 
@@ -221,13 +223,13 @@ def _open_parts(folder: Path, fingerprint: str) -> Path:
     before = len(list(folder.glob("*.parquet")))
     parts = store.resumable_dir(folder, fingerprint)
     if stale := before - len(list(parts.glob("*.parquet"))):
-        store.progress(f"discarded {stale} chunks of other parameters, code, problems or weights")
+        log.info(f"discarded {stale} chunks of other parameters, code, problems or weights")
     for file in sorted(parts.glob("*.parquet")):
         try:
             store.read_parquet(file)
         except DamagedError:
             file.unlink()
-            store.progress(f"{paths.show(file)} is damaged: this chunk is evaluated again")
+            log.info(f"{paths.show(file)} is damaged: this chunk is evaluated again")
     return parts
 
 

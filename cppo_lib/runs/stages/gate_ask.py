@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.reward.gate_llm import LLMGate
@@ -53,7 +53,7 @@ def ask_model(cfg: PlannerSFT, gate_model: str, limit: int) -> Path:
     store.write_parquet(path, frame_of(decisions(found, f"llm ({name})", scorer)))
     computed = models.weights_type(source, models.sampling_dtype())
     known = {"gate_model": gate_model, "commits": models.commits(source), "weights": computed}
-    store.write_meta(path, cfg, [*inputs, summary], **known)
+    notes.write_meta(path, cfg, [*inputs, summary], **known)
     return path
 
 

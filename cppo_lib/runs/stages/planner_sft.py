@@ -29,7 +29,8 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.model import tiny
@@ -67,7 +68,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
     commits = {} if scratch else models.commits(paths.policy_source(cfg.profile, cfg.base_model))
     store.resumable_dir(folder, sources.fingerprint(cfg, inputs, commits))
     if store.finished(folder):
-        store.progress(f"{paths.show(folder)} is finished; delete it to train again")
+        log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     started = time.perf_counter()
     if scratch and not (folder / "base").is_dir():
@@ -85,7 +86,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
         train_classifier(folder / "sft" if scratch else start, gate_quality.learnt_tuples(cfg, rows), cfg, folder)
     _judge_gates(cfg, rows, folder)
     model, tokenizer = models.load_policy(folder / "sft")
-    store.write_summary(
+    notes.write_summary(
         folder,
         cfg,
         values={
@@ -172,7 +173,7 @@ class MetricsLog(TrainerCallback):
         row = {"stage": self.stage, "step": state.global_step, "loss": float(logs["loss"])}
         row |= {"token_accuracy": float(logs["mean_token_accuracy"])}
         store.append_jsonl(self.path, [row])
-        store.progress(
+        log.info(
             f"{self.stage} step {state.global_step}/{state.max_steps} loss {row['loss']:.3f} "
             f"token accuracy {row['token_accuracy']:.3f}"
         )

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
+from cppo_lib.artefacts.progress import log
 from cppo_lib.data.problem import ProblemFile
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as models
@@ -58,7 +59,7 @@ def train(cfg: RLTraining) -> Path:
     commits = models.commits(start) | gates.commits(cfg)
     store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg), commits))
     if store.finished(folder):
-        store.progress(f"{paths.show(folder)} is finished; delete it to train again")
+        log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     dtype = models.training_dtype(cfg.lora_rank)
     model, tokenizer = models.load_policy(start, dtype=dtype, trainable=True)
@@ -123,7 +124,7 @@ def train(cfg: RLTraining) -> Path:
         },
     }
     artefacts = [folder / "policy", folder / "metrics.jsonl"]
-    store.write_summary(folder, cfg, values=values, artefacts=artefacts, inputs=_inputs(cfg))
+    notes.write_summary(folder, cfg, values=values, artefacts=artefacts, inputs=_inputs(cfg))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder
 
@@ -141,7 +142,7 @@ def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -
             f"{len(kept)} of them with a planner prompt of at most max_prompt_tokens={cfg.max_prompt_tokens}"
         )
     if len(kept) < len(problems):
-        store.progress(f"{len(kept)} of {len(problems)} problems have at most {cfg.max_prompt_tokens} prompt tokens")
+        log.info(f"{len(kept)} of {len(problems)} problems have at most {cfg.max_prompt_tokens} prompt tokens")
     return kept
 
 
