@@ -31,7 +31,7 @@ from math import comb
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from cppo_lib.errors import ParameterError
-from cppo_lib.trainer.subsets import checked, leave_one_out, leave_one_out_minus_one
+from cppo_lib.trainer.pkpo_estimators import checked, leave_one_out, leave_one_out_minus_one
 
 if TYPE_CHECKING:  # alone: the command line takes the names of the rules from here, and starts without torch
     from torch import Tensor
@@ -92,7 +92,7 @@ def pass_at_k(rewards: Tensor, *, k: int) -> Tensor:
     gets (1-R)/sigma; a wrong one (1-R-q)/sigma, where q is the share of the k-subsets with this
     sample that hold no success.
     """
-    rewards = _binary(checked(rewards, at_least=k, rule="pass_at_k"), rule="pass_at_k")
+    rewards = _binary(rewards, at_least=k, rule="pass_at_k")
     n = rewards.shape[-1]
     right, wrong = [], []
     for correct in range(n + 1):
@@ -109,17 +109,17 @@ def pass_at_k(rewards: Tensor, *, k: int) -> Tensor:
 
 def psr(rewards: Tensor, *, k: int = 1) -> Tensor:
     """Positive sample reinforcement, binary rewards: 1 if correct, 0 if wrong; `k` is unused."""
-    return _binary(checked(rewards, rule="psr"), rule="psr")
+    return _binary(rewards, rule="psr")
 
 
 def nsr(rewards: Tensor, *, k: int = 1) -> Tensor:
     """Negative sample reinforcement, binary rewards: 0 if correct, -1 if wrong; `k` is unused."""
-    return _binary(checked(rewards, rule="nsr"), rule="nsr") - 1
+    return _binary(rewards, rule="nsr") - 1
 
 
 def w_reinforce(rewards: Tensor, *, k: int = 1) -> Tensor:
     """Both with the positive side turned down, binary rewards: 0.1 if correct, -1 if wrong; `k` is unused."""
-    rewards = _binary(checked(rewards, rule="w_reinforce"), rule="w_reinforce")
+    rewards = _binary(rewards, rule="w_reinforce")
     return POSITIVE_WEIGHT * rewards - (1 - rewards)
 
 
@@ -142,19 +142,17 @@ def unlikely(rewards: Tensor, logps: Tensor) -> Tensor:
     return rewards * (1 - UNLIKELINESS * rank / rewards.shape[-1])
 
 
+BINARY_RULES: dict[str, Rule] = {"pass_at_k": pass_at_k, "psr": psr, "nsr": nsr, "w_reinforce": w_reinforce}
+"""Those that are defined for rewards 0 and 1 only."""
 ADVANTAGE_RULES: dict[str, Rule] = {
     "grpo": grpo,
     "dr_grpo": dr_grpo,
     "rloo": rloo,
     "pkpo_loo": pkpo_loo,
     "pkpo": pkpo,
-    "pass_at_k": pass_at_k,
-    "psr": psr,
-    "nsr": nsr,
-    "w_reinforce": w_reinforce,
+    **BINARY_RULES,
     "unlikeliness": grpo,  # of rewards that `unlikely` has shaped
 }
-BINARY_RULES = ("pass_at_k", "psr", "nsr", "w_reinforce")  # those defined for rewards 0 and 1 only
 
 
 def get_rule(name: str) -> Rule:
@@ -162,8 +160,7 @@ def get_rule(name: str) -> Rule:
     if name not in ADVANTAGE_RULES:
         near = difflib.get_close_matches(name, ADVANTAGE_RULES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(ADVANTAGE_RULES)
-        raise ParameterError(f"unknown advantage rule {name!r}; {hint}known: {known}")
+        raise ParameterError(f"unknown advantage rule {name!r}; {hint}known: {', '.join(ADVANTAGE_RULES)}")
     return ADVANTAGE_RULES[name]
 
 
@@ -268,7 +265,8 @@ def fold_region_weights(
     return planner_advantages * planner_scale, solver_advantages * solver_scale
 
 
-def _binary(rewards: Tensor, *, rule: str) -> Tensor:
+def _binary(rewards: Tensor, *, rule: str, at_least: int = 1) -> Tensor:
+    rewards = checked(rewards, rule=rule, at_least=at_least)
     if not ((rewards == 0) | (rewards == 1)).all():
         raise ParameterError(f"{rule} is defined for rewards 0 and 1 only; pkpo takes graded ones")
     return rewards

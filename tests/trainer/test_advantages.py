@@ -16,7 +16,7 @@ from cppo_lib.trainer.advantages import (
     get_rule,
     unlikely,
 )
-from cppo_lib.trainer.subsets import leave_one_out, leave_one_out_minus_one, max_at_k, subset_credit
+from cppo_lib.trainer.pkpo_estimators import leave_one_out, leave_one_out_minus_one, max_at_k, subset_credit
 
 TINY = 1e-12
 
