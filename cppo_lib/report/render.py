@@ -99,6 +99,7 @@ def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict
         "seeds": sorted(int(seed) for seed in results.attempts["seed"].unique()),
         "runs": [run for path in sources if (run := _run_of(path)) is not None],
         "sources": origin["inputs"],
+        "layout": origin["layout"],
         "commit": origin["commit"],
         "dirty": origin["dirty"],
         "packages": origin["packages"],

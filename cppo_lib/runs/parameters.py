@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, model_validator
 from pydantic_core.core_schema import literal_schema
 
-from cppo_lib.artefacts.paths import MADE_POLICIES
+from cppo_lib.artefacts import paths
 from cppo_lib.data.registry import BENCHMARKS, Split
 from cppo_lib.model.engine import EngineName
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
@@ -71,6 +71,11 @@ class Params(BaseModel):
     benchmark: Benchmark = Field(description="benchmark to work on")
     seed: int = Field(ge=0, le=2_000_000_000, description="root of every random choice")
 
+    @property
+    def run_id(self) -> str:
+        """The name of the run below `runs/<profile>`, such as `03_rl_training/cppo.s0`."""
+        return self.notebook
+
 
 def _require_split(key: str, benchmark: str, split: str) -> None:
     """ValueError naming `key` unless the benchmark is known and has this split."""
@@ -104,6 +109,10 @@ class DataPrep(Params):
     k: int = Field(
         ge=1, le=8, description="methods per tuple, in the example prompts and for the ceilings of crossroads"
     )
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.notebook}/{self.benchmark}"
 
     @property
     def chosen_splits(self) -> tuple[str, ...]:
@@ -236,6 +245,10 @@ class RLTraining(Params):
     microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     checkpoint_every: int = Field(ge=1, description="steps between full-state checkpoints")
 
+    @property
+    def run_id(self) -> str:
+        return f"{self.notebook}/{self.arm}.s{self.seed}"
+
     @model_validator(mode="after")
     def _pkpo_k_fits(self) -> Self:
         samples = self.group_size * self.k
@@ -289,7 +302,7 @@ class RLTraining(Params):
     @property
     def uses_sft(self) -> bool:
         """Does the run take a model that 02_planner_sft has made?"""
-        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(MADE_POLICIES)
+        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(paths.MADE_POLICIES)
 
 
 class Evaluation(Params):
@@ -337,6 +350,10 @@ class Evaluation(Params):
         description="further methods that the notebook evaluates when it is walked by hand, by the middle of their "
         "parameter file's name; [] where each is a run of its own, as in the series"
     )
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.notebook}/{paths.records_name(self.benchmark, self.split, self.method, self.seed)}"
 
     @model_validator(mode="after")
     def _procedure_fits(self) -> Self:

@@ -17,12 +17,6 @@ from cppo_lib.runs import config
 from cppo_lib.runs.parameters import MODELS
 
 State = Literal["unchanged", "CHANGED", "MISSING"]
-_NAMES: dict[str, tuple[str, ...]] = {
-    "01_data_prep": ("benchmark",),
-    "03_rl_training": ("arm",),
-    "04_evaluation": ("benchmark", "split", "method"),
-}
-"""What tells the parameter files of one notebook in a profile apart."""
 _GIVEN = {"seed", "seeds"}
 """Values that the series gives beside a parameter file."""
 
@@ -32,35 +26,28 @@ class Origin:
     """The run that wrote an artefact.
 
     Attributes:
-        path: the artefact.
-        notebook: which notebook wrote it.
+        run_id: the run's name below `runs/<profile>`, such as `03_rl_training/cppo.s0`.
         params: the parameters it ran with, as they were recorded.
         inputs: the files it read, each with its SHA-256 at the time.
         commit: of the repository; None outside a checkout. `dirty`: with uncommitted changes.
         gpu: the name of the GPU it ran on, if any.
+        layout: of the library it ran with (`notes.LAYOUT`); None before layouts had numbers.
         sources: data that the run took from elsewhere, as 01_data_prep records it.
     """
 
-    path: Path
-    notebook: str
+    run_id: str
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
     commit: str | None
     dirty: bool | None
     gpu: str | None
+    layout: int | None
     sources: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run below `runs/<profile>`, such as `03_rl_training/cppo.s0`."""
-        key = ".".join(str(self.params[name]) for name in _NAMES.get(self.notebook, ()) if name in self.params)
-        seeded = self.notebook in ("03_rl_training", "04_evaluation") and "seed" in self.params
-        return "/".join(part for part in (self.notebook, f"{key}.s{self.params['seed']}" if seeded else key) if part)
 
     @property
     def file(self) -> ParameterFile | None:
         """Its parameter file, if the profile still has one."""
-        return parameter_file(self.notebook, self.params)
+        return parameter_file(self.run_id, self.params)
 
 
 @dataclass(frozen=True)
@@ -73,36 +60,34 @@ class ParameterFile:
 
 def origin_of(path: Path) -> Origin | None:
     """The origin of a record file, of a folder or file of a run, or of a run's `summary.json`; None without a note."""
-    notebook = next((part for part in reversed(path.parts) if part in MODELS), None)
-    beside = path.with_name(path.name + ".meta.json")
-    if notebook is None:
-        return None
-    if beside.is_file():
-        return _read(path, notebook, store.read_json(beside))
+    if paths.meta_path(path).is_file():
+        return _read(path.with_suffix(""), store.read_json(paths.meta_path(path)))
     for folder in path.parents:
         if (folder / "summary.json").is_file():
             summary = store.read_json(folder / "summary.json")
-            return _read(path, notebook, summary["provenance"], summary.get("sources", []))
-        if folder.name == notebook:
-            break
+            return _read(folder, summary["provenance"], summary.get("sources", []))
     return None
 
 
-def _read(path: Path, notebook: str, record: Mapping[str, Any], sources: Sequence[Mapping[str, Any]] = ()) -> Origin:
-    commit, dirty = record["commit"], record["dirty"]
-    return Origin(path, notebook, record["params"], record["inputs"], commit, dirty, record.get("gpu"), tuple(sources))
+def _read(run: Path, record: Mapping[str, Any], sources: Sequence[Mapping[str, Any]] = ()) -> Origin | None:
+    start = max((place for place, part in enumerate(run.parts) if part in MODELS), default=None)
+    if start is None:
+        return None
+    facts = (record["params"], record["inputs"], record["commit"], record["dirty"], record.get("gpu"))
+    return Origin("/".join(run.parts[start:]), *facts, record.get("layout"), tuple(sources))
 
 
-def parameter_file(notebook: str, params: Mapping[str, Any]) -> ParameterFile | None:
+def parameter_file(run_id: str, params: Mapping[str, Any]) -> ParameterFile | None:
     """The parameter file of a run with these values; None where the profile has none of that name.
 
     Raises:
         ParameterError: the file is not a valid one any more.
     """
-    names = _NAMES.get(notebook, ())
-    for path in sorted((paths.root() / "params" / str(params.get("profile"))).glob(f"{notebook}*.yaml")):
-        values = config.load_params(path).model_dump(mode="json")
-        if all(values[name] == params.get(name) for name in names):
+    folder, notebook = paths.root() / "params" / str(params.get("profile")), run_id.split("/")[0]
+    for path in sorted(folder.glob(f"{notebook}*.yaml")):
+        file = config.load_params(path)
+        if file.model_copy(update={"seed": params.get("seed", file.seed)}).run_id == run_id:
+            values = file.model_dump(mode="json")
             changed = [key for key, value in params.items() if key not in _GIVEN and values.get(key, value) != value]
             return ParameterFile(path, tuple(sorted(changed)))
     return None

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cppo_lib.artefacts import paths, store
+from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, MissingArtefactError
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Report
@@ -77,17 +79,25 @@ def find(item: str, profile: str) -> list[Path]:
 
 
 class Chain:
-    """Prints nodes of the chain, each once, and counts the files that are not what they were."""
+    """Prints nodes of the chain, each once, and counts the files that are not what they were.
+
+    Args:
+        runs: what wrote a file, as the sidecar of a table or figure recorded it, for files that are not here any more.
+    """
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self.states: dict[str, State] = {}
+        self.runs: dict[str, Mapping[str, Any]] = {}
 
     def lines(self, recorded: str, sha256: str, depth: int = 1) -> Iterator[str]:
         """A file with its hash and state, the run that wrote it, and what that run read."""
         pad = "  " * depth
         state = self.states.setdefault(recorded, state_of(located(recorded), sha256))
         yield f"{pad}{recorded}  sha256 {sha256[:12]}  {state}"
+        if state != "unchanged" and (run := self.runs.get(recorded)):
+            file = f", with {run['parameter_file']}" if run["parameter_file"] else ""
+            yield f"{pad}  was by {run['run_id']}, seed {run['seed']}, {commit(run['commit'], run['dirty'])}{file}"
         origin = origin_of(located(recorded))
         if origin is None:
             if state != "MISSING":
@@ -123,6 +133,17 @@ def commit(sha: str | None, dirty: bool | None) -> str:
     return f"commit {sha[:12]}{' with uncommitted changes' if dirty else ''}"
 
 
+def seen_in(sha: str | None) -> str:
+    """Where the code of a commit is to be seen."""
+    known = (
+        sha
+        and not subprocess.run(
+            ["git", "-C", str(paths.root()), "cat-file", "-e", f"{sha}^{{commit}}"], capture_output=True
+        ).returncode
+    )
+    return f"git checkout {str(sha)[:12]} has it" if known else "this checkout does not have that commit"
+
+
 def trace(sidecar: Path, chain: Chain, method: str | None = None) -> Iterator[str]:
     """The chain of one table or figure, line by line.
 
@@ -139,6 +160,9 @@ def trace(sidecar: Path, chain: Chain, method: str | None = None) -> Iterator[st
         record["commit"], record["dirty"]
     )
     yield f"   with {record.get('parameter_file') or 'no parameter file'}; again: {record['command']}"
+    if record.get("layout") != notes.LAYOUT:
+        yield "   made by another version of the suite, whose code had other addresses: " + seen_in(record["commit"])
+    chain.runs |= {run["wrote"]: run for run in record["runs"]}
     groups = _by_method(record["sources"])
     if method is not None and method not in groups:
         raise CPPOError(f"{record['name']} has no records of {method!r}; there are {', '.join(filter(None, groups))}")

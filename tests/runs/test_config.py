@@ -233,7 +233,7 @@ def test_an_ablation_is_two_files_of_three_lines(tmp_path, monkeypatch):
     assert [run.name for run in plan.before(evaluation)] == ["01_data_prep.crossroads", "03_rl_training.mine.s1"]
     arm, cppo = plan.runs["03_rl_training.mine.s1"], plan.runs["03_rl_training.cppo.s1"]
     assert arm.params.model_dump() == cppo.params.model_dump() | {"arm": "mine", "credit": "own"}
-    found = provenance.parameter_file(arm.notebook, arm.params.model_dump(mode="json"))
+    found = provenance.parameter_file(arm.params.run_id, arm.params.model_dump(mode="json"))
     assert (found.path, found.changed) == (folder / "03_rl_training.mine.yaml", ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ from cppo_lib.report import render
 from cppo_lib.report.cells import load_cells
 from cppo_lib.report.results import load_results
 from cppo_lib.report.tables import registry as tables
-from cppo_lib.runs import config, trace
-from cppo_lib.runs import provenance as origins
+from cppo_lib.runs import config, provenance, trace
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_inputs_of_runs_are_followed_and_each_run_is_told_once(runs: Path, tmp_p
 
 def test_a_base_model_is_found_through_arms_and_sft(written: Path) -> None:
     folder = written / "test" / "04_evaluation"
-    assert origins.base_model(folder / "crossroads.test.cppo.s0.parquet") == "scratch"
+    assert provenance.base_model(folder / "crossroads.test.cppo.s0.parquet") == "scratch"
     path = write_records(written, simulate("direct", problems=2).assign(method="hub"), policy="some/model")
-    assert origins.base_model(path) == "some/model"
+    assert provenance.base_model(path) == "some/model"
 
 
 def test_sidecars_name_runs_parameter_files_seeds_and_commits(written: Path) -> None:
@@ -100,3 +100,33 @@ def test_sidecars_name_runs_parameter_files_seeds_and_commits(written: Path) -> 
     assert run["seed"] == 0 and run["commit"] == notes.git_state()["commit"]
     assert run["parameter_file"] is None  # no profile of that name
     assert record["command"] == "make reproduce PROFILE=test SEEDS=1"
+
+
+def test_tables_of_another_version_of_the_suite_are_traced_to_their_commit(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine without the runs: what made each file is told from the sidecar."""
+    sidecar = paths.figures_path("test", "") / "T1_main.json"
+    record = json.loads(sidecar.read_text())
+    commit = record["commit"] or "f" * 40
+    assert record["layout"] == notes.LAYOUT
+    del record["layout"]
+    sidecar.write_text(json.dumps(record | {"commit": commit}))
+    shutil.rmtree(written / "test" / "04_evaluation")
+    assert trace.main(["T1", "--profile", "test", "--method", "cppo"]) == 1
+    out = capsys.readouterr().out
+    assert "made by another version of the suite, whose code had other addresses: git checkout " + commit[:12] in out
+    assert "  was by 04_evaluation/crossroads.test.cppo.s0, seed 0, commit " in out
+    assert trace.seen_in("e" * 40) == trace.seen_in(None) == "this checkout does not have that commit"
+
+
+@pytest.mark.parametrize("profile", ["tiny", "ablations", "laptop"])
+def test_shipped_results_are_traced_to_runs_and_commits_without_the_runs(
+    profile: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace.main(["T1", "--profile", profile, "--method", "cppo"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("T1_main: figures/")
+    assert any(line.strip().startswith("was by 04_evaluation/") and "commit " in line for line in lines) or all(
+        line.endswith("unchanged") for line in lines if "sha256" in line
+    )

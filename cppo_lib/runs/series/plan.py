@@ -19,7 +19,7 @@ from pathlib import Path
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
 from cppo_lib.runs import config, stamps
-from cppo_lib.runs.parameters import DataPrep, Evaluation, Params, PlannerSFT, Report, RLTraining
+from cppo_lib.runs.parameters import DataPrep, Evaluation, PaperTables, Params, PlannerSFT, Report, RLTraining
 from cppo_lib.runs.sources import notebook_path
 
 
@@ -290,21 +290,9 @@ class Plan:
                 return {}
 
     def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:
-        stage = params.notebook
-        key, done = "", [f"{stage}/summary.json"]
-        match params:
-            case RLTraining(arm=arm, seed=seed):
-                key = f"{arm}.s{seed}"
-                done = [f"{stage}/{key}/summary.json"]
-            case Evaluation(benchmark=benchmark, split=split, method=method, seed=seed):
-                key = paths.records_name(benchmark, split, method, seed)
-                done = [f"{stage}/{key}.parquet"]
-            case Report(figures_dir=chosen):
-                if stage == "05_paper_tables":
-                    table = paths.figures_path(self.profile, chosen) / "T1_main.md"
-                    done.append(os.path.relpath(table, self.folder))
-            case _ if stage == "01_data_prep":
-                key = params.benchmark
-                done = [f"{stage}/{key}/summary.json"]
-        name = f"{stage}.{key}" if key else stage
+        name = params.run_id.replace("/", ".")
+        done = [f"{params.run_id}.parquet" if isinstance(params, Evaluation) else f"{params.run_id}/summary.json"]
+        if isinstance(params, PaperTables):
+            table = paths.figures_path(self.profile, params.figures_dir) / "T1_main.md"
+            done.append(os.path.relpath(table, self.folder))
         return Run(name, path, params, given, (*done, f"nb/{name}.ipynb"))
