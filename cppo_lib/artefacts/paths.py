@@ -113,6 +113,11 @@ def records_name(benchmark: str, split: str, method: str, seed: int) -> str:
     return f"{benchmark}.{split}.{method}.s{seed}"
 
 
+def verdicts_path(profile: str) -> Path:
+    """The cache of verdicts that the runs of a profile share."""
+    return runs_root() / profile / "verdicts.sqlite"
+
+
 def meta_path(artefact: Path) -> Path:
     """`<name>.meta.json` beside an artefact: where it came from."""
     return artefact.with_name(artefact.name + ".meta.json")

@@ -24,7 +24,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from cppo_lib.evaluation.programs import Hashes, Kernel, features
-from cppo_lib.reward.gate_rules import normalise
+from cppo_lib.rollout.replies import normalise
 
 Floats = NDArray[np.float64]
 _PAIRS = 10_000  # pairs compared at once, so that memory does not grow with their number

@@ -32,7 +32,7 @@ from cppo_lib.evaluation.distances import mean_distances, program_similarities, 
 from cppo_lib.evaluation.estimators import KEY, Floats, check_attempts, iid_pass_at_k
 from cppo_lib.evaluation.ideas import IdeaJudge, same_idea_rate, same_ideas, wasted_attempts
 from cppo_lib.evaluation.programs import KERNELS, program_keys
-from cppo_lib.reward.gate_rules import normalise
+from cppo_lib.rollout.replies import normalise
 
 # --- indices ------------------------------------------------------------------------------------
 

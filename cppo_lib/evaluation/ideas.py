@@ -1,7 +1,7 @@
 """Do two attempts try the same idea, and which attempts could not add a success?
 
 Whether two programs implement one idea is for a judge to say. In crossroads the records hold the method that each
-program implements, found by running it (`judging.MethodJudge`). Elsewhere a judge must be given, a function of pairs of
+program implements, found by running it (`MethodProbe`). Elsewhere a judge must be given, a function of pairs of
 programs; without one the answer is null, never a guess. Following PlanSearch (2409.03733), a judge is asked about
 pairs; it is asked once for each, whatever the order and the names of variables, and not about a program and itself.
 

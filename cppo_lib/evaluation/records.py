@@ -37,9 +37,9 @@ import pandas as pd
 from cppo_lib.artefacts import paths
 from cppo_lib.evaluation.estimators import check_attempts, pass_at_k
 from cppo_lib.reward import plan_following as judging
-from cppo_lib.rollout.procedures import PROCEDURES, ProcedureName
+from cppo_lib.reward.gate_rules import GatedMember
+from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.rollout.two_stage import Member
 from cppo_lib.verifier import Result
 
 # Named types keep a column the same in every file, also where all its values are null.
@@ -79,11 +79,11 @@ class Run:
 
 def attempt_records(
     run: Run,
-    members: Sequence[Member],
+    members: Sequence[GatedMember],
     results: Sequence[Sequence[Result]],
     implemented: Sequence[Sequence[str | None]] | None,
     *,
-    procedure: ProcedureName,
+    procedure: str,
     style: PromptStyle,
     tuples: int,
     gen_s: float,
@@ -143,7 +143,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _own_calls(member: Member) -> list[list[int]]:
+def _own_calls(member: GatedMember) -> list[list[int]]:
     """Per slot the tokens of the planner calls that are counted on it: the first that a call serves, else slot 0."""
     served = [slot.plan for slot in member.slots]
     own: list[list[int]] = [[] for _ in served]

@@ -18,8 +18,9 @@ from cppo_lib.errors import ModelError
 from cppo_lib.model import policy as models
 from cppo_lib.model.decoding import by_length, padded
 from cppo_lib.model.hf_engine import memory_errors
-from cppo_lib.reward.gate_rules import Candidate, normalise
+from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
+from cppo_lib.rollout.replies import normalise
 
 BATCH = 16  # questions asked side by side
 SPELLINGS = {"yes": ("Yes", " Yes", "yes", " yes", "YES"), "no": ("No", " No", "no", " no", "NO")}
@@ -34,7 +35,7 @@ def question(method: str) -> str:
 
 
 class LLMGate:
-    """Scores tuples by asking a frozen chat model; a `gate.Scorer`.
+    """Scores tuples by asking a frozen chat model; a `gate_rules.Scorer`.
 
     Args:
         name: a model folder or hub id.

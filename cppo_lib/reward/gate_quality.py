@@ -1,83 +1,175 @@
-"""How good is the gate? Its decisions on held-out tuples whose validity is known.
+"""How good is the gate? Its decisions on tuples whose validity is known, and the rates that follow from them.
 
-The tuples: for crossroads, K methods of each development problem's family, drawn by seed. No other benchmark knows
-valid tuples of its development problems; there a fifth of the problems that planner SFT distils is kept from the
-classifier and used here (a tuple that passed the gate and the tests counts as valid). Each comes with one corruption of
-every kind, paraphrased in words that the classifier has not read.
+A valid tuple is spoilt in one of four ways (`KINDS`); from both, the gate's classifier learns what to refuse, and
+gates are tested on others.
 
-02_planner_sft writes these decisions for the rules and its classifier, `cppo_lib.runs.stages.gate_ask` those of a chat
-model.
+    repeated       a method stands twice, in the same words: the gate's rules find it
+    paraphrased    a method stands twice, the second time in other words
+    other_problem  a method is one of another problem
+    garbled        a method is no method: its letters are shuffled, or its words are mixed with another's
+
+Wordings of a paraphrase come in two sets, one to learn from and one to be tested on, so that a gate is not praised for
+knowing a phrase by heart. Everything is drawn from an explicit seed. The abstract does not define J_psi; this is ours.
+
+Tuples to be tested on are, for crossroads, K methods of each development problem's family (`catalogue_tuples`). No
+other benchmark knows valid tuples of its development problems; there a fifth of the problems that planner SFT distils
+is kept from the classifier (`kept_apart`), where a tuple that passed the gate and the tests counts as valid.
+
+02_planner_sft writes the decisions of the rules and of its classifier to `gate_decisions.parquet`, and its command line
+those of a chat model to `gate_decisions.<model>.parquet` beside it. Columns:
+
+    problem_id  kind (valid or how it was spoilt)  valid (bool)  gate  accepted (bool)  score (null for the rules)
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from cppo_lib.artefacts import paths
+import pandas as pd
+
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.reward import gate_rules as gate
-from cppo_lib.reward.corruptions import Example, examples, group_of, passes_rules
-from cppo_lib.reward.gate_rules import Candidate
-from cppo_lib.rollout.prompts import MAX_LISTED, parse_tuple
-from cppo_lib.runs.parameters import PlannerSFT
-from cppo_lib.runs.stages import data_prep
-from cppo_lib.trainer.sft_rows import SFTRow
+from cppo_lib.data.problem import Problem
+from cppo_lib.errors import ParameterError
+from cppo_lib.reward.gate_rules import THRESHOLD, Candidate, Scorer, gate
+from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.replies import normalise
 
+RECORDS = "gate_decisions.parquet"
 KEPT = 5  # of so many distilled problems one is kept from the classifier
+Kind = Literal["valid", "repeated", "paraphrased", "other_problem", "garbled"]
+KINDS: tuple[Kind, ...] = ("repeated", "paraphrased", "other_problem", "garbled")
+WORDINGS = {
+    "learnt": ("the {}", "use {}", "{} again", "{} approach", "by {}", "a {} method", "compute {}", "{}, once more"),
+    "held_out": ("take {}", "the same {}", "{} instead", "with {} in mind", "apply {}"),
+}
+"""Ways to say the same method again."""
+_Methods = Mapping[str, Mapping[str, str]]  # per group its methods, by their normal form
 
 
-def held_out_files(cfg: PlannerSFT) -> list[Path]:
-    """What the held-out tuples are made of beside the rows of planner SFT."""
-    dev = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / "dev.jsonl"
-    return [dev] if cfg.benchmark == "crossroads" else []
+@dataclass(frozen=True)
+class Example:
+    """A tuple with what is known about it: `kind` is `valid`, or how it was spoilt."""
+
+    candidate: Candidate
+    kind: Kind
+
+    @property
+    def valid(self) -> bool:
+        return self.kind == "valid"
 
 
-def planned_tuples(rows: Sequence[SFTRow]) -> list[Candidate]:
-    """The valid tuples of planner SFT's rows, in their order."""
-    return [
-        Candidate(row.problem, parse_tuple(row.completion, MAX_LISTED).methods) for row in rows if row.kind == "plan"
-    ]
+def group_of(problem: Problem) -> str:
+    """What problems share whose methods are interchangeable: a family of crossroads, else the problem alone."""
+    return str(problem.meta.get("family", problem.id))
 
 
-def learnt_tuples(cfg: PlannerSFT, rows: Sequence[SFTRow]) -> list[Candidate]:
-    """Those that the classifier may learn from."""
-    tuples = planned_tuples(rows)
-    return tuples if cfg.benchmark == "crossroads" else [one for one in tuples if not _kept(one)]
+def examples(tuples: Sequence[Candidate], *, seed: int, held_out: bool = False) -> list[Example]:
+    """Each tuple as it is, followed by one of each kind of corruption of it.
 
-
-def held_out_tuples(cfg: PlannerSFT, rows: Sequence[SFTRow]) -> list[Candidate]:
-    """Valid tuples that it has not learnt from; see the module's docstring.
+    Args:
+        tuples: valid tuples; those with a single method, which cannot be repeated, are left out.
+        seed: of every choice.
+        held_out: paraphrase in the words that are kept for tests.
 
     Raises:
-        MissingArtefactError: the development problems are not there.
+        ParameterError: no tuples of two methods or more, or all of one group, so that there is no other problem.
     """
-    if cfg.benchmark != "crossroads":
-        return [one for one in planned_tuples(rows) if _kept(one)]
+    many = [one for one in tuples if len(one.methods) > 1]
+    groups = {group_of(one.problem) for one in many}
+    if len(groups) < 2:
+        raise ParameterError(
+            f"the gate's classifier needs tuples of two methods or more for two different problems, and there are "
+            f"{len(many)} of {len(groups)}: set gate_steps: 0, or gather more tuples"
+        )
+    wordings = WORDINGS["held_out" if held_out else "learnt"]
+    methods: dict[str, dict[str, str]] = {group: {} for group in sorted(groups)}
+    for one in many:
+        methods[group_of(one.problem)] |= {normalise(method): method for method in one.methods}
     found = []
-    for problem in data_prep.read_split(cfg.profile, cfg.benchmark, "dev"):
+    for number, one in enumerate(many):
+        found.append(Example(one, "valid"))
+        for kind in KINDS:
+            rng = random.Random(f"{seed}/{number}/{kind}")
+            found.append(Example(Candidate(one.problem, _spoil(kind, one, methods, wordings, rng)), kind))
+    return found
+
+
+def _spoil(
+    kind: Kind, one: Candidate, methods: _Methods, wordings: Sequence[str], rng: random.Random
+) -> tuple[str, ...]:
+    source, place = rng.sample(range(len(one.methods)), 2)
+    if kind == "repeated":
+        return _replaced(one.methods, place, one.methods[source])
+    if kind == "paraphrased":
+        return _replaced(one.methods, place, rng.choice(wordings).format(one.methods[source]))
+    other = _foreign(one, methods, rng)
+    return _replaced(one.methods, place, other if kind == "other_problem" else _garble(one.methods[place], other, rng))
+
+
+def _foreign(one: Candidate, methods: _Methods, rng: random.Random) -> str:
+    """A method of another group, that no tuple of this one's group names."""
+    known = methods[group_of(one.problem)]
+    for group in rng.sample(list(methods), len(methods)):
+        foreign = [method for words, method in methods[group].items() if words not in known]
+        if foreign:
+            return rng.choice(foreign)
+    raise ParameterError("all problems have the same methods, so that none is of another problem: set gate_steps: 0")
+
+
+def _garble(method: str, other: str, rng: random.Random) -> str:
+    """Shuffled letters within words, or the words of two methods in a random order."""
+    if rng.random() < 0.5:
+        return _changed(method, lambda: " ".join("".join(rng.sample(word, len(word))) for word in method.split()))
+    words = [*method.split(), *other.split()]
+    return _changed(method, lambda: " ".join(rng.sample(words, max(2, len(words) // 2))))
+
+
+def _changed(method: str, draw: Callable[[], str]) -> str:
+    """The first of a few draws that is another text than the method and is not empty; else its letters reversed."""
+    for _ in range(8):
+        if normalise(text := draw()) not in ("", normalise(method)):
+            return text
+    return method[::-1]
+
+
+def _replaced(methods: tuple[str, ...], place: int, method: str) -> tuple[str, ...]:
+    return (*methods[:place], method, *methods[place + 1 :])
+
+
+# --- tuples to be tested on ---------------------------------------------------------------------
+
+
+def catalogue_tuples(problems: Iterable[Problem], k: int, seed: int) -> list[Candidate]:
+    """K methods of each crossroads problem's family, drawn by seed, in the catalogue's order as plans of the corpus."""
+    found = []
+    for problem in problems:
         names = [method.name for method in crossroads.family_of(problem).methods]
-        rng = random.Random(f"{cfg.seed}/{problem.id}")
-        chosen = sorted(rng.sample(range(len(names)), cfg.k))  # in the catalogue's order, as plans of the corpus
+        chosen = sorted(random.Random(f"{seed}/{problem.id}").sample(range(len(names)), k))
         found.append(Candidate(problem, tuple(names[i] for i in chosen)))
     return found
 
 
-def _kept(candidate: Candidate) -> bool:
-    return zlib.crc32(group_of(candidate.problem).encode()) % KEPT == 0
+def kept_apart(tuples: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """The tuples that the classifier may learn from, and those of the problems that are kept from it."""
+    parts: tuple[list[Candidate], list[Candidate]] = ([], [])
+    for one in tuples:
+        parts[zlib.crc32(group_of(one.problem).encode()) % KEPT == 0].append(one)
+    return parts
 
 
-def held_out_examples(cfg: PlannerSFT, rows: Sequence[SFTRow]) -> list[Example]:
-    """Held-out tuples with their corruptions; none where there is nothing to make them of. Raises as above."""
-    tuples = held_out_tuples(cfg, rows)
-    enough = cfg.k > 1 and len({group_of(one.problem) for one in tuples}) > 1
-    return examples(tuples, seed=cfg.seed, held_out=True) if enough else []
+# --- decisions ----------------------------------------------------------------------------------
 
 
-def decisions(found: Sequence[Example], name: str, scorer: gate.Scorer | None) -> list[dict[str, Any]]:
+def passes_rules(candidate: Candidate) -> bool:
+    """The rules' answer on a tuple that was read without loss."""
+    return gate(ParsedTuple(candidate.methods, complete=True)).valid
+
+
+def decisions(found: Sequence[Example], name: str, scorer: Scorer | None) -> list[dict[str, Any]]:
     """What one gate says of each tuple, one record each. A scorer is asked about those that pass the rules."""
     passed = [passes_rules(example.candidate) for example in found]
     asked = [example.candidate for example, ok in zip(found, passed, strict=True) if ok]
@@ -91,8 +183,29 @@ def decisions(found: Sequence[Example], name: str, scorer: gate.Scorer | None) -
                 "kind": example.kind,
                 "valid": example.valid,
                 "gate": name,
-                "accepted": ok and (score is None or score > gate.THRESHOLD),
+                "accepted": ok and (score is None or score > THRESHOLD),
                 "score": score,
             }
         )
     return records
+
+
+def frame_of(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Records as a table with fixed types, also of no records."""
+    columns = {"problem_id": "str", "kind": "str", "valid": "bool", "gate": "str", "accepted": "bool"}
+    frame = pd.DataFrame(list(records), columns=[*columns, "score"])
+    return frame.astype({**columns, "score": "float64"})
+
+
+def rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per gate: precision, recall and the share of each kind of corruption that it accepts. NaN without such tuples."""
+    rows = {}
+    for name, part in frame.groupby("gate", sort=False):
+        accepted = part[part["accepted"]]
+        kinds = part[~part["valid"]].groupby("kind", sort=False)["accepted"].mean()
+        rows[str(name)] = {
+            "precision": accepted["valid"].mean(),
+            "recall": part.loc[part["valid"], "accepted"].mean(),
+            **{str(kind): float(share) for kind, share in kinds.items()},
+        }
+    return pd.DataFrame(rows).T.astype(float)

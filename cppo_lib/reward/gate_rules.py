@@ -6,22 +6,20 @@ same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); oth
 Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
 model that is asked (`cppo_lib.reward.gate_llm`) or a classifier with weights psi (`cppo_lib.reward.gate_classifier`).
 Evaluation uses the rules alone, so that the valid rates of all methods mean the same. The abstract does not define
-J_psi; this is our default.
+J_psi; this is our default. How good a gate is, `cppo_lib.reward.gate_quality` asks.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from cppo_lib.rollout.replies import bare
-
-if TYPE_CHECKING:  # the reports compare methods and read no prompt, which would load transformers
-    from cppo_lib.data.problem import Problem
-    from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.data.problem import Problem
+from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.replies import normalise
+from cppo_lib.rollout.two_stage import Member
 
 _ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
 MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
@@ -40,16 +38,6 @@ class GateDecision:
     reason: str = ""
 
 
-def normalise(method: str) -> str:
-    """The form in which two methods are compared: lower case, words only, without numbers and labels in front.
-
-    Spellings of a letter are one (accents, full width, mathematical alphabets), and what is not seen is not there.
-    """
-    letters = unicodedata.normalize("NFKD", re.sub("[①-⓿❶-➓]", " ", method))
-    seen = "".join(each for each in letters if unicodedata.category(each) not in ("Cf", "Mn", "Me"))
-    return " ".join(re.findall(r"[^\W_]+", bare(seen).casefold()))
-
-
 def _idea(words: str, place: int) -> str:
     """The letters of a normalised method; a word at either end that only says its place in the list is no part of it.
 
@@ -64,8 +52,8 @@ def _idea(words: str, place: int) -> str:
     return "".join(left)
 
 
-def judge(plan: ParsedTuple) -> GateDecision:
-    """Decide J for one parsed plan. Reasons: incomplete, empty, long, code, repeated."""
+def gate(plan: ParsedTuple) -> GateDecision:
+    """J of one parsed plan by the rules. Reasons: incomplete, empty, long, code, repeated."""
     if not plan.complete:
         return GateDecision(False, "incomplete")
     words = [normalise(method) for method in plan.methods]
@@ -96,19 +84,32 @@ class Scorer(Protocol):
         ...
 
 
-def decide(
-    problems: Sequence[Problem], plans: Sequence[ParsedTuple | None], scorer: Scorer | None
-) -> list[GateDecision | None]:
-    """J of many plans, one per problem; None where there is no tuple to judge.
+@dataclass(frozen=True)
+class GatedMember(Member):
+    """A member of a group with the gate's decision.
+
+    Attributes:
+        valid: J of its tuple; None where there is none to decide on.
+        refusal: why J is 0, empty otherwise.
+    """
+
+    valid: bool | None
+    refusal: str
+
+
+def gated(members: Sequence[Member], scorer: Scorer | None = None) -> list[GatedMember]:
+    """The members with J; independent one-method plans are not one tuple and are not refused.
 
     The scorer is asked once, about all tuples that pass the rules; without one the rules are all there is.
     """
-    decisions = [None if plan is None else judge(plan) for plan in plans]
-    asked = [i for i, decision in enumerate(decisions) if decision is not None and decision.valid]
-    if scorer is None or not asked:
-        return decisions
-    candidates = [Candidate(problems[i], plan.methods) for i in asked if (plan := plans[i]) is not None]
-    for i, score in zip(asked, scorer.scores(candidates), strict=True):
-        if score <= THRESHOLD:
-            decisions[i] = GateDecision(False, IMPLAUSIBLE)
-    return decisions
+    decisions = [None if member.parsed is None else gate(member.parsed) for member in members]
+    passed = [i for i, decision in enumerate(decisions) if decision is not None and decision.valid]
+    if scorer is not None and passed:
+        asked = [Candidate(members[i].problem, plan.methods) for i in passed if (plan := members[i].parsed) is not None]
+        for i, score in zip(passed, scorer.scores(asked), strict=True):
+            if score <= THRESHOLD:
+                decisions[i] = GateDecision(False, IMPLAUSIBLE)
+    return [
+        GatedMember(**vars(member), valid=j.valid if j else None, refusal=j.reason if j else "")
+        for member, j in zip(members, decisions, strict=True)
+    ]

@@ -1,8 +1,8 @@
-"""Verdicts on members: which attempts pass, and which follow their method.
+"""What is found out about members by running their programs: which attempts pass, and which follow their method.
 
-Whether a program follows its method is a question about behaviour. For crossroads it has an exact answer: the
-program is run by the verifier on probe inputs that separate all eight methods of the family, and it implements the
-method whose outputs it prints. Other benchmarks have no such judge, and their answer is None, never a guess.
+Whether a program follows its method is a question about behaviour. For crossroads it has an exact answer: the verifier
+runs the program on probe inputs that separate all eight methods of the family, and it implements the method whose
+outputs it prints (`MethodProbe`). Other benchmarks have no such probe, and their answer is None, never a guess.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
-from cppo_lib.artefacts import paths
 from cppo_lib.artefacts.progress import log
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES, Family
@@ -21,20 +21,17 @@ from cppo_lib.rollout.two_stage import Member
 from cppo_lib.verifier import Result, Verifier, probe
 
 PROBES = 2  # each probe separates all eight methods; the second guards against a lucky constant
-
-
 MAX_INTERNAL_ERRORS = 0.005
 """Share of programs without a verdict that a result or a training step can bear (one is always borne)."""
 TRAINING_CPU_S = 60.0
 """CPU seconds that all tests of one program may take together in training, where a slow program holds up a step."""
 
 
-def open_verifier(profile: str, *, total_cpu_s: float = math.inf, all_tests: bool = False) -> Verifier:
-    """A verifier whose verdicts the runs of a profile share; loud about missing layers. Raises IsolationError.
+def open_verifier(cache: Path, *, total_cpu_s: float = math.inf, all_tests: bool = False) -> Verifier:
+    """A verifier that shares the verdicts in `cache` and is loud about missing layers. Raises IsolationError.
 
     With `all_tests` a failing program is run on the remaining tests too, so that `n_passed` is a true count.
     """
-    cache = paths.runs_root() / profile / "verdicts.sqlite"
     verifier = Verifier(cache=cache, total_cpu_s=total_cpu_s, all_tests=all_tests)
     if probe.OPT_OUT_KEY in verifier.layers:
         missing = ", ".join(probe.missing(verifier.layers, probe.NAMES))
@@ -51,7 +48,7 @@ def check_internal_errors(reasons: Sequence[str], programs: int) -> None:
         )
 
 
-def judge_members(members: Sequence[Member], verifier: Verifier) -> list[list[Result]]:
+def verify_members(members: Sequence[Member], verifier: Verifier) -> list[list[Result]]:
     """Run all attempts of all members; one list of K results per member, in slot order."""
     pairs = [(member.problem, program) for member in members for program in member.programs]
     results = iter(verifier.verify_many(pairs))
@@ -90,7 +87,7 @@ def probe_problems(family: Family) -> list[Problem]:
     return problems
 
 
-class MethodJudge:
+class MethodProbe:
     """Finds out which method a crossroads program implements, remembering what it has seen.
 
     Args:
@@ -128,9 +125,9 @@ class MethodJudge:
             self._known[family, program] = names[answers.index(True)] if any(answers) else None
 
 
-def method_judge(benchmark: str, verifier: Verifier) -> MethodJudge | None:
-    """The judge of plan-following, None where a benchmark has none."""
-    return MethodJudge(verifier) if benchmark == "crossroads" else None
+def method_probe(benchmark: str, verifier: Verifier) -> MethodProbe | None:
+    """The probe of plan-following, None where a benchmark has none."""
+    return MethodProbe(verifier) if benchmark == "crossroads" else None
 
 
 def truly_valid(member: Member) -> bool | None:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from cppo_lib.reward import plan_following, rewards
-from cppo_lib.reward.gate_rules import IMPLAUSIBLE
+from cppo_lib.reward.gate_rules import IMPLAUSIBLE, GatedMember
 from cppo_lib.rollout.prompts import SolverPrompt
 from cppo_lib.rollout.replies import said
-from cppo_lib.rollout.two_stage import Member, Sample
+from cppo_lib.rollout.two_stage import Sample
 from cppo_lib.verifier import Result, Verifier
 
 
@@ -32,7 +32,7 @@ class Scores:
     program; it and `followed` are None where nobody can say, and `followed` also where the solver was told no method.
     """
 
-    members: list[Member]
+    members: list[GatedMember]
     results: list[list[Result]]
     passed: Tensor
     implemented: list[list[str | None]] | None
@@ -84,9 +84,9 @@ class Scores:
 
 
 def score(
-    members: list[Member],
+    members: list[GatedMember],
     verifier: Verifier,
-    probe: plan_following.MethodJudge | None,
+    probe: plan_following.MethodProbe | None,
     *,
     planner_reward: str = "product",
     credit: str = "own",
@@ -105,7 +105,7 @@ def score(
     Raises:
         IsolationError: too many programs got no verdict.
     """
-    results = plan_following.judge_members(members, verifier)
+    results = plan_following.verify_members(members, verifier)
     failed = [result.reason for row in results for result in row if result.verdict == "IE"]
     plan_following.check_internal_errors(failed, sum(map(len, results)))
     passed = torch.tensor([[r.passed for r in row] for row in results], dtype=torch.float32)
@@ -165,7 +165,7 @@ def cut_shares(
     return found
 
 
-def _gate_precision(members: Sequence[Member]) -> float:
+def _gate_precision(members: Sequence[GatedMember]) -> float:
     """Share of accepted tuples that are truly valid; NaN where nobody knows, or none was accepted."""
     answers = [plan_following.truly_valid(member) for member in members if member.valid]
     return math.nan if None in answers or not answers else mean([bool(answer) for answer in answers])

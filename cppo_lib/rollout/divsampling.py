@@ -9,7 +9,7 @@ instructions and wording are ours.
 from __future__ import annotations
 
 from cppo_lib.rollout.prompts import parse_tuple
-from cppo_lib.rollout.tuples import Planned, Slot, Steps, Task
+from cppo_lib.rollout.task import Planned, Slot, Steps, Task
 
 ROLES = (
     "You are a competitive programmer who has seen many problems of this kind.",
@@ -41,7 +41,7 @@ def injections(task: Task) -> list[str]:
 
 
 def injected(task: Task) -> Steps:
-    """K direct prompts with something different in front of each."""
+    """K direct prompts with something different in front of each. Coordinated: drawn without replacement."""
     yield from ()  # no planner call
     slots = [
         Slot(task.style.direct(task.problem, before=injection), injection=injection) for injection in injections(task)
@@ -50,7 +50,10 @@ def injected(task: Task) -> Steps:
 
 
 def ideas(task: Task) -> Steps:
-    """One list of K ideas, each the hint of one prompt; the direct prompt for slots that it has no idea for."""
+    """One list of K ideas, each the hint of one prompt; the direct prompt for slots that it has no idea for.
+
+    Coordinated: one list.
+    """
     request = (
         f"Think of {task.k} different ideas, each of which may help to solve it. Reply with a numbered list of exactly "
         f"{task.k} lines and nothing else: on each line one idea in a few words, without code and explanations."
@@ -61,4 +64,4 @@ def ideas(task: Task) -> Steps:
         Slot(task.style.direct(task.problem, after=f"An idea that may help: {idea}"), idea, 0)
         for idea in parsed.methods
     ]
-    return Planned((*hinted, *[task.follow(None, 0)] * (task.k - len(hinted))), parsed)
+    return Planned(task.filled(hinted, plan=0), parsed)

@@ -3,8 +3,8 @@
 The model lists observations. Every subset of at most two of them is a leaf; in the full form each subset that is not
 empty is also the ground for new, derived observations, whose subsets are leaves as well, as in the authors' code. K
 leaves are drawn uniformly and without replacement, an idea (a solution in words) is asked for on each, and its program
-is written from the idea. A leaf is never used twice: where a tree has fewer than K, the other slots get the direct
-prompt, while the authors' code fills up with repeated programs.
+is written from the idea. Coordinated: a leaf is never used twice. Where a tree has fewer than K, the other slots get
+the direct prompt, while the authors' code fills up with repeated programs.
 
 Other departures: the authors have the model rewrite its observations as a list, filter them, and write pseudocode
 between idea and program; we ask for a list at once and for the program from the idea. Ideas are asked for on the drawn
@@ -18,44 +18,33 @@ the ideas of all drawn leaves, a line each. Its planner sees the leaves together
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import combinations, count
 
-from cppo_lib.reward.gate_rules import normalise
 from cppo_lib.rollout.prompts import parse_tuple
-from cppo_lib.rollout.replies import said
-from cppo_lib.rollout.tuples import Planned, Slot, Steps, Task
+from cppo_lib.rollout.replies import normalise, said
+from cppo_lib.rollout.task import Planned, Steps, Task
 
 Leaf = tuple[str, ...]
 SUBSET = 2
 """Observations that are combined at most."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """How large the full tree is grown: observations at the root, and derived ones on each subset of them."""
-
-    observations: int
-    derived: int
-
-
-FULL = Tree(10, 3)
+OBSERVATIONS, DERIVED = 10, 3
+"""How large the full tree is grown: observations at the root, and derived ones on each subset of them."""
 _IDEA = "Describe in words, in at most five sentences and without code, how to solve it."
 
 
 def search(task: Task) -> Steps:
     """Observations, derived observations, and an idea on each of K drawn leaves."""
-    (text,) = yield [task.style.ask(task.problem, _observe(FULL.observations))]
-    leaves = subsets(parse_tuple(text, FULL.observations).methods)
+    (text,) = yield [task.style.ask(task.problem, _observe(OBSERVATIONS))]
+    leaves = subsets(parse_tuple(text, OBSERVATIONS).methods)
     grounds = [leaf for leaf in leaves.values() if leaf]
-    texts = yield [task.style.ask(task.problem, _given(leaf) + _derive(FULL.derived)) for leaf in grounds]
+    texts = yield [task.style.ask(task.problem, _given(leaf) + _derive(DERIVED)) for leaf in grounds]
     for text in texts:
-        leaves = subsets(parse_tuple(text, FULL.derived).methods) | leaves
+        leaves = subsets(parse_tuple(text, DERIVED).methods) | leaves
     drawn = _drawn(task, leaves)
     ideas = yield [task.style.ask(task.problem, _given(leaf) + _IDEA) for leaf in drawn]
     calls = 1 + len(grounds)
     told = [said(idea).strip() or None for idea in ideas]
-    return _planned(task, [task.follow(idea, calls + number) for number, idea in enumerate(told)])
+    return Planned(task.filled([task.follow(idea, calls + number) for number, idea in enumerate(told)]))
 
 
 def lite(task: Task) -> Steps:
@@ -65,17 +54,12 @@ def lite(task: Task) -> Steps:
     drawn = _drawn(task, subsets(parse_tuple(text, asked).methods))
     (listed,) = yield [task.style.ask(task.problem, _list_ideas(drawn))]
     ideas = (*parse_tuple(listed, len(drawn)).methods, *[None] * len(drawn))
-    return _planned(task, [task.follow(idea, 1) for idea in ideas[: len(drawn)]])
+    return Planned(task.filled([task.follow(idea, 1) for idea in ideas[: len(drawn)]]))
 
 
 def _drawn(task: Task, leaves: Mapping[frozenset[str], Leaf]) -> list[Leaf]:
     """K leaves, or all of them where there are fewer."""
     return task.rng.sample(list(leaves.values()), min(task.k, len(leaves)))
-
-
-def _planned(task: Task, slots: list[Slot]) -> Planned:
-    """Direct prompts for the slots without a leaf."""
-    return Planned((*slots, *[task.direct()] * (task.k - len(slots))))
 
 
 def subsets(observations: Iterable[str]) -> dict[frozenset[str], Leaf]:

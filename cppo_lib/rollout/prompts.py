@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import DatasetError, ModelError, ParameterError
-from cppo_lib.rollout.procedures import NOT_BRIEF
 from cppo_lib.rollout.replies import RULES, THOUGHTS, WORDS, ProgramRule, Thoughts, bare, left_open, plain, said
 
 if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need not wait for transformers
@@ -38,6 +37,12 @@ if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need
 StyleName = Literal["brief", "instruct", "fenced"]
 SolverPrompt = Literal["method", "slot"]
 """What a solver of a tuple is told: its method, or (an ablation: no plan text) only its number among the K."""
+BRIEF = ("direct", "plan_then_solve", "tuple", "sequential")
+"""Procedures that the `brief` style has words for."""
+NOT_BRIEF = (
+    f"prompt_style: brief is for a model that was taught {', '.join(BRIEF)} alone: choose one of these, or name a chat "
+    "model and prompt_style: instruct"
+)
 
 _WHOLE_PROGRAM = "Read the input from standard input and print the answer. Reply with one complete Python program"
 _FUNCTION = "Reply with one complete Python module that defines the function (repeat the given code)"

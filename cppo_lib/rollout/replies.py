@@ -9,6 +9,7 @@ Texts are searched and never parsed here: one that crashes a parser must not end
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -93,6 +94,16 @@ def bare(method: str) -> str:
     while label := next(filter(None, (pattern.match(text) for pattern in _LABELS)), None):
         text = text[label.end() :]
     return text.rstrip(":").strip()
+
+
+def normalise(method: str) -> str:
+    """The form in which two methods are compared: lower case, words only, without numbers and labels in front.
+
+    Spellings of a letter are one (accents, full width, mathematical alphabets), and what is not seen is not there.
+    """
+    letters = unicodedata.normalize("NFKD", re.sub("[①-⓿❶-➓]", " ", method))
+    seen = "".join(each for each in letters if unicodedata.category(each) not in ("Cf", "Mn", "Me"))
+    return " ".join(re.findall(r"[^\W_]+", bare(seen).casefold()))
 
 
 # --- programs -----------------------------------------------------------------------------------

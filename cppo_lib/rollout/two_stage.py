@@ -2,10 +2,11 @@
 
 A rollout only needs a function that completes token ids, so the same code serves training (TRL's own generation
 primitive, with HF generate or vLLM behind it) and evaluation. Every member has exactly K attempts, whatever the
-planner wrote: a slot for which no method could be read is attempted with the direct prompt, and the tuple counts as
-invalid. That keeps the budget equal and the shapes fixed, which distributed generation depends on.
+planner wrote: a slot for which no method could be read is attempted with the direct prompt. That keeps the budget equal
+and the shapes fixed, which distributed generation depends on. Whether a tuple is valid is not decided here
+(`cppo_lib.reward.gate_rules`).
 
-How the K methods come about is the procedure (`cppo_lib.rollout.procedures`, its steps in `cppo_lib.rollout.planning`).
+How the K methods come about is the procedure (`cppo_lib.rollout.procedures`).
 
 Every completion is drawn at a place of its own, (problem, member, role, number), so that what a member writes depends
 neither on the members beside it nor on the calls before (`cppo_lib.model.engine`).
@@ -14,18 +15,16 @@ neither on the members beside it nor on the calls before (`cppo_lib.model.engine
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.model.engine import Completion, Generate, Place
-from cppo_lib.reward import gate_rules as gate
-from cppo_lib.rollout.planning import STEPS
-from cppo_lib.rollout.procedures import ProcedureName
+from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
-from cppo_lib.rollout.tuples import Planned, Slot, Steps, Task
+from cppo_lib.rollout.task import Planned, Slot, Steps, Task
 
 Asked = tuple[str, Place]  # a prompt and the place of its completion
 
@@ -46,8 +45,6 @@ class Member:
     Attributes:
         plans: the planner samples in the order of the calls; none (direct), one (tuple) or many.
         parsed: the tuple that was asked for, as it was read; None where no tuple was asked for.
-        valid: the gate's decision J on the tuple; None where there is no tuple to judge.
-        refusal: why J is 0, empty otherwise.
         slots: what each attempt was asked with, and which plan that comes from.
         attempts: per slot the solver's sample; programs: the program extracted from it.
     """
@@ -55,8 +52,6 @@ class Member:
     problem: Problem
     plans: tuple[Sample, ...]
     parsed: ParsedTuple | None
-    valid: bool | None
-    refusal: str
     slots: tuple[Slot, ...]
     attempts: tuple[Sample, ...]
     programs: tuple[str, ...]
@@ -78,7 +73,7 @@ def _complete(asked: list[Asked], style: PromptStyle, generate: Generate, limit:
 
 def rollout(
     problems: Sequence[Problem],
-    procedure: ProcedureName,
+    procedure: str,
     k: int,
     *,
     style: PromptStyle,
@@ -89,7 +84,6 @@ def rollout(
     solver_prompt: SolverPrompt = "method",
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    scorer: gate.Scorer | None = None,
 ) -> list[Member]:
     """Roll out one member per entry of `problems` (repeat a problem for more members).
 
@@ -98,23 +92,25 @@ def rollout(
     (`plansearch` excepted, see `cppo_lib.rollout.procedures`).
 
     Args:
+        procedure: a key of `PROCEDURES`.
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
-        solver_prompt: `slot`: the tuple is written and judged, but the solver is told its slot's number instead.
+        solver_prompt: `slot`: the tuple is written, but the solver is told its slot's number instead.
         seed: root of what the procedure itself draws.
         numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
-        scorer: the gate's condition (4), asked once per call about the tuples that pass the rules; None: rules alone.
 
     Raises:
         ParameterError: a procedure that the style has no words for.
     """
-    names = [(problem.id, number) for problem, number in zip(problems, numbers or _counted(problems), strict=True)]
+    counted: defaultdict[str, Iterator[int]] = defaultdict(count)
+    numbers = numbers or [next(counted[problem.id]) for problem in problems]
+    names = [(problem.id, number) for problem, number in zip(problems, numbers, strict=True)]
     tasks = [
         Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt)
         for problem, (_, number) in zip(problems, names, strict=True)
     ]
     planner = generate_plans or generate
     planned, plans = _plan(
-        [STEPS[procedure](task) for task in tasks],
+        [PROCEDURES[procedure].steps(task) for task in tasks],
         [(*name, "plan") for name in names],
         lambda asked: _complete(asked, style, planner, max_plan_tokens),
     )
@@ -124,34 +120,12 @@ def rollout(
         for number, slot in enumerate(one.slots)
     ]
     attempts = iter(_complete(asked, style, generate, max_program_tokens))
-    # J judges tuples; independent one-method plans are not one tuple and are not refused.
-    decisions = gate.decide(problems, [one.parsed for one in planned], scorer)
     members = []
-    for problem, one, own, decision in zip(problems, planned, plans, decisions, strict=True):
+    for problem, one, own in zip(problems, planned, plans, strict=True):
         tries = tuple(islice(attempts, k))
-        members.append(
-            Member(
-                problem=problem,
-                plans=tuple(own),
-                parsed=one.parsed,
-                valid=None if decision is None else decision.valid,
-                refusal="" if decision is None else decision.reason,
-                slots=one.slots,
-                attempts=tries,
-                programs=tuple(style.program(problem, sample.text) for sample in tries),
-            )
-        )
+        programs = tuple(style.program(problem, sample.text) for sample in tries)
+        members.append(Member(problem, tuple(own), one.parsed, one.slots, tries, programs))
     return members
-
-
-def _counted(problems: Sequence[Problem]) -> list[int]:
-    """For each entry, how many entries before it have the same problem."""
-    seen: Counter[str] = Counter()
-    numbers = []
-    for problem in problems:
-        numbers.append(seen[problem.id])
-        seen[problem.id] += 1
-    return numbers
 
 
 def _plan(

@@ -17,8 +17,8 @@ from cppo_lib.artefacts import paths
 from cppo_lib.data.registry import BENCHMARKS, Split
 from cppo_lib.model.engine import EngineName
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
-from cppo_lib.rollout.procedures import BRIEF, NOT_BRIEF, PROCEDURES, ProcedureName
-from cppo_lib.rollout.prompts import SolverPrompt, StyleName
+from cppo_lib.rollout.procedures import PROCEDURES
+from cppo_lib.rollout.prompts import BRIEF, NOT_BRIEF, SolverPrompt, StyleName
 from cppo_lib.rollout.replies import ProgramRule
 from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
 
@@ -322,7 +322,7 @@ class Evaluation(Params):
         "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
         "the whole reply is"
     )
-    procedure: ProcedureName = Field(
+    procedure: Annotated[str, _one_of(*PROCEDURES)] = Field(
         description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
         "others: planning and diversity baselines, see cppo_lib.rollout.procedures"
     )

@@ -44,10 +44,11 @@ from cppo_lib.model.decoding import Draw, sample, uniform
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.kv_cache import group_heads
 from cppo_lib.model.policy import REFERENCE
-from cppo_lib.reward.gate_rules import Scorer, normalise
-from cppo_lib.reward.plan_following import MethodJudge
+from cppo_lib.reward.gate_rules import GatedMember, Scorer, gated
+from cppo_lib.reward.plan_following import MethodProbe
 from cppo_lib.reward.score import Scores, cut_shares, score, statistics
 from cppo_lib.rollout.prompts import PromptStyle
+from cppo_lib.rollout.replies import normalise
 from cppo_lib.rollout.two_stage import Member, rollout
 from cppo_lib.trainer import advantages
 from cppo_lib.trainer.batching import ResumableOrder, compact
@@ -88,7 +89,7 @@ class CPPOTrainer(GRPOTrainer):
         style: PromptStyle,
         objective: Objective,
         verifier: Verifier,
-        probe: MethodJudge | None,
+        probe: MethodProbe | None,
         scorer: Scorer | None = None,
     ) -> None:
         check_trl()
@@ -178,11 +179,11 @@ class CPPOTrainer(GRPOTrainer):
         self.step_stats |= self._means() | self._counts(tokens) | {"rule_k": k}
         return batch
 
-    def _roll_out(self, problems: list[Problem]) -> list[Member]:
-        """The members of this process, one per entry of `problems`."""
+    def _roll_out(self, problems: list[Problem]) -> list[GatedMember]:
+        """The members of this process with the gate's decisions, one per entry of `problems`."""
         objective = self.objective
         first = self.accelerator.process_index * len(problems)
-        return rollout(
+        members = rollout(
             problems,
             objective.procedure,
             objective.k,
@@ -193,8 +194,8 @@ class CPPOTrainer(GRPOTrainer):
             max_program_tokens=objective.max_program_tokens,
             solver_prompt=objective.solver_prompt,
             numbers=[number % objective.group_size for number in range(first, first + len(problems))],
-            scorer=self.scorer,
         )
+        return gated(members, self.scorer)
 
     def _complete(
         self,

@@ -105,9 +105,9 @@ def test_any_text_survives_a_line():
 def test_problem_whose_reference_fails_stops_the_preparation(tmp_path):
     good = load_benchmark("crossroads", "train", **SIZES)[0]
     wrong = dataclasses.replace(good, tests=(dataclasses.replace(good.tests[0], expected="no number\n"),))
-    assert references.judge_references([good], tmp_path / "verdicts.sqlite")["accepted"] == 1
+    assert references.check_references([good], tmp_path / "verdicts.sqlite")["accepted"] == 1
     with pytest.raises(DatasetError, match="the reference program gets WA"):
-        references.judge_references([good, wrong], tmp_path / "verdicts.sqlite")
+        references.check_references([good, wrong], tmp_path / "verdicts.sqlite")
 
 
 def test_missing_split_names_the_notebook(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from cppo_lib.model.policy import save_policy
 from cppo_lib.model.tiny import build_model, build_tokenizer
 from cppo_lib.report.results import load_results
 from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle, render_tuple
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import config
@@ -186,10 +187,11 @@ def scripted(procedure: str, plan: str) -> pd.DataFrame:
             texts.append(plan if "methods: " in prompt else programs.get(named, "print('none')"))
         return [Completion(ids) for ids in style.encode(texts)]
 
-    members = rollout([problem], procedure, K, style=style, generate=generate, max_plan_tokens=1, max_program_tokens=1)
+    limits = {"max_plan_tokens": 1, "max_program_tokens": 1}
+    members = gated(rollout([problem], procedure, K, style=style, generate=generate, **limits))
     with Verifier(workers=1) as verifier:
-        results = judging.judge_members(members, verifier)
-        methods = judging.MethodJudge(verifier).methods(members)
+        results = judging.verify_members(members, verifier)
+        methods = judging.MethodProbe(verifier).methods(members)
     run = Run("test", "crossroads", "test", "sft", "policy", 0)
     return attempt_records(run, members, results, methods, procedure=procedure, style=style, tuples=1, gen_s=3.0)
 

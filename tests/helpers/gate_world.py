@@ -8,12 +8,12 @@ import small_policy
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.reward import gate_quality
-from cppo_lib.reward.gate_classifier import train_classifier
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import PlannerSFT
-from cppo_lib.trainer.sft_rows import crossroads_rows
+from cppo_lib.runs.stages.planner_sft import schedule_of
+from cppo_lib.trainer import gate_training
+from cppo_lib.trainer.sft_data import crossroads_rows, planned_tuples
 
 
 def planner_sft(profile: str = "smoke", **changes: object) -> PlannerSFT:
@@ -25,12 +25,19 @@ def planner_sft(profile: str = "smoke", **changes: object) -> PlannerSFT:
 def tuples():
     """Valid tuples of the small world's corpus."""
     rows = crossroads_rows(crossroads.world(*small_policy.WORLD)["corpus"], PromptStyle("brief", None), 4)
-    return gate_quality.planned_tuples(rows)
+    return planned_tuples(rows)
+
+
+def train_classifier(base: Path, cfg: PlannerSFT, folder: Path) -> Path:
+    """`folder/gate`: a classifier that starts from `base`, trained as the stage does."""
+    schedule = schedule_of(cfg, cfg.gate_steps, gate_training.BATCH, cfg.sft_lr)
+    options = {"prompt_style": cfg.prompt_style, "lora_rank": cfg.lora_rank}
+    return gate_training.train_classifier(base, tuples(), schedule, folder, **options)
 
 
 def add_classifier(stage: Path, steps: int = 4) -> Path:
     """`stage/gate`: a classifier that starts from `stage/sft`."""
-    return train_classifier(stage / "sft", tuples(), planner_sft(gate_steps=steps, sft_lr=5e-3), stage)
+    return train_classifier(stage / "sft", planner_sft(gate_steps=steps, sft_lr=5e-3), stage)
 
 
 def add_policy(stage: Path) -> None:

@@ -12,7 +12,7 @@ from cppo_lib.model import policy as model
 from cppo_lib.model import tiny
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.trainer.cppo_trainer import CPPOTrainer
-from cppo_lib.trainer.sft_rows import crossroads_rows
+from cppo_lib.trainer.sft_data import crossroads_rows
 
 WORLD = (3, 1, 1, 6, 1, 0)  # arguments of crossroads.world
 

@@ -30,8 +30,7 @@ from cppo_lib.runs.stages import data_prep, evaluation
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.runs.stages import rl_training as training
 from cppo_lib.runs.stages.rl_training import train
-from cppo_lib.trainer import distil
-from cppo_lib.trainer.sft_rows import SFTRow, crossroads_rows
+from cppo_lib.trainer.sft_data import SFTRow, crossroads_rows, distilled_rows
 
 SMOKE = paths.root() / "params" / "smoke"
 CHAT = (
@@ -339,16 +338,16 @@ def test_only_valid_tuples_with_a_success_are_learnt():
         + [record(c, 0, slot, valid=False, passed=True) for slot in (0, 1)]
     )
     style = PromptStyle("brief", None)
-    rows = distil.distilled_rows(attempts, problems, style)
+    rows = distilled_rows(attempts, problems, style)
     assert rows == [
         SFTRow("plan", style.planner(problems[0], 2), "1. way 0\n2. way 1", problems[0]),
         SFTRow("solver", style.solver(problems[0], "way 1"), "print(1)\n", problems[0]),
     ]
     assert parse_tuple(rows[0].completion, 2).methods == ("way 0", "way 1")
     with pytest.raises(DatasetError, match="none of 2 tuples passed the gate and a test"):
-        distil.distilled_rows(attempts[attempts["problem_id"] != a], problems, style)
+        distilled_rows(attempts[attempts["problem_id"] != a], problems, style)
     with pytest.raises(DatasetError, match="not in the training split"):
-        distil.distilled_rows(attempts, problems[1:], style)
+        distilled_rows(attempts, problems[1:], style)
 
 
 @pytest.mark.parametrize("name", ["instruct", "fenced"])

@@ -18,10 +18,10 @@ from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import RLTraining
-from cppo_lib.runs.stages import data_prep, gate_ask
+from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.runs.stages import rl_training as training
-from cppo_lib.trainer.sft_rows import crossroads_rows
+from cppo_lib.trainer.sft_data import crossroads_rows
 
 SMOKE = paths.root() / "params" / "smoke"
 CHAT = (
@@ -102,9 +102,9 @@ def test_rl_and_the_command_ask_the_model(chat, runs, monkeypatch, capsys):
 
     planner = gate_world.planner_sft(pretrain_steps=1, sft_steps=1, hidden_size=16, gate_steps=0)
     stage = sft.train_planner(planner)
-    monkeypatch.setattr(gate_ask.config, "load_params", lambda path: planner)
-    assert gate_ask.main(["--profile", "smoke", "--gate-model", str(chat), "--limit", "3"]) == 0
+    monkeypatch.setattr(sft.config, "load_params", lambda path: planner)
+    assert sft.main(["--profile", "smoke", "--gate-model", str(chat), "--limit", "3"]) == 0
     frame = pd.read_parquet(stage / "gate_decisions.model.parquet")
     assert set(frame["gate"]) == {"llm (model)"} and frame["problem_id"].nunique() == 3 and len(frame) == 15
     assert "precision" in capsys.readouterr().out
-    assert gate_ask.main(["--profile", "smoke", "--gate-model", "no/such/folder"]) == 1
+    assert sft.main(["--profile", "smoke", "--gate-model", "no/such/folder"]) == 1

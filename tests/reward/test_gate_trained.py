@@ -20,15 +20,26 @@ from cppo_lib.report.results import load_results
 from cppo_lib.report.tables import registry as tables
 from cppo_lib.reward import gate_rules as gate
 from cppo_lib.reward import score
-from cppo_lib.reward.corruptions import KINDS, WORDINGS, examples, group_of, passes_rules
-from cppo_lib.reward.gate_classifier import TrainedGate, train_classifier
-from cppo_lib.reward.gate_quality import decisions, learnt_tuples
-from cppo_lib.reward.gate_rules import Candidate, normalise
+from cppo_lib.reward.gate_classifier import TrainedGate
+from cppo_lib.reward.gate_quality import (
+    KINDS,
+    RECORDS,
+    WORDINGS,
+    decisions,
+    examples,
+    frame_of,
+    group_of,
+    passes_rules,
+    rates,
+)
+from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.replies import normalise
+from cppo_lib.rollout.two_stage import Member
 from cppo_lib.runs import config, trace
 from cppo_lib.runs.parameters import PaperTables
 from cppo_lib.runs.series.plan import Plan
-from cppo_lib.runs.stages import data_prep, gate_records
+from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.runs.stages import rl_training as rl
 
@@ -96,11 +107,11 @@ def test_the_classifier_refuses_most_of_what_the_rules_cannot_see(stage):
     found = examples(gate_world.tuples(), seed=5, held_out=True)
     scorer = TrainedGate(stage / "gate", "brief")
     records = decisions(found, "rules", None) + decisions(found, "trained", scorer)
-    rates = gate_records.rates(gate_records.frame_of(records))
-    assert rates.loc["rules", ["recall", "repeated", "garbled"]].tolist() == [1, 0, 1]
-    assert rates.loc["rules", "precision"] == pytest.approx(1 / 4)
-    assert rates.loc["trained", "precision"] > 0.35 and rates.loc["trained", "recall"] > 0.5
-    assert rates.loc["trained", "garbled"] < 0.5 and rates.loc["trained", "repeated"] == 0
+    found = rates(frame_of(records))
+    assert found.loc["rules", ["recall", "repeated", "garbled"]].tolist() == [1, 0, 1]
+    assert found.loc["rules", "precision"] == pytest.approx(1 / 4)
+    assert found.loc["trained", "precision"] > 0.35 and found.loc["trained", "recall"] > 0.5
+    assert found.loc["trained", "garbled"] < 0.5 and found.loc["trained", "repeated"] == 0
 
 
 def test_scores_do_not_hang_on_the_company(stage):
@@ -113,13 +124,13 @@ def test_scores_do_not_hang_on_the_company(stage):
 
 def test_an_adapter_is_trained_where_sft_trains_one(stage, tmp_path):
     cfg = gate_world.planner_sft(gate_steps=2).model_copy(update={"lora_rank": 2})
-    folder = train_classifier(stage / "sft", gate_world.tuples(), cfg, tmp_path)
+    folder = gate_world.train_classifier(stage / "sft", cfg, tmp_path)
     assert (folder / model.ADAPTER).is_file() and not (folder / "model.safetensors").exists()
     candidates = gate_world.tuples()[:3]
     scores = TrainedGate(folder, "brief").scores(candidates)
     assert scores == TrainedGate(folder, "brief").scores(candidates)
     with pytest.raises(ModelError, match="cannot start from an adapter"):
-        train_classifier(folder, gate_world.tuples(), cfg, tmp_path / "again")
+        gate_world.train_classifier(folder, cfg, tmp_path / "again")
 
 
 # --- in the series ------------------------------------------------------------------------------
@@ -137,7 +148,7 @@ def test_planner_sft_leaves_a_classifier_and_its_decisions(prepared):
     folder = sft.train_planner(cfg)
     names = [Path(name).name for name in store.read_json(folder / "summary.json")["artefacts"]]
     assert names == ["base", "sft", "gate", "gate_decisions.parquet"]
-    frame = pd.read_parquet(folder / gate_records.FILE)
+    frame = pd.read_parquet(folder / RECORDS)
     assert list(frame) == ["problem_id", "kind", "valid", "gate", "accepted", "score"]
     assert frame["valid"].dtype == frame["accepted"].dtype == bool and frame["score"].dtype == float
     assert len(frame) == 12 * 5 * 2 and set(frame["gate"]) == {"rules", "trained"}
@@ -160,8 +171,7 @@ def test_distilled_problems_are_split_between_learning_and_testing():
     rows = [
         sft.SFTRow("plan", "", "1. a way\n2. another", problem) for problem in problems
     ]  # fmt: skip
-    learnt = {one.problem.id for one in learnt_tuples(cfg, rows)}
-    held = {one.problem.id for one in sft.gate_quality.held_out_tuples(cfg, rows)}
+    learnt, held = ({one.problem.id for one in part} for part in sft.gate_tuples(cfg, rows)[:2])
     assert learnt.isdisjoint(held) and len(learnt | held) == len(rows) and 0 < len(held) < len(learnt)
 
 
@@ -211,10 +221,11 @@ class _Never:
 def test_only_tuples_that_pass_the_rules_are_asked_about():
     problem, scorer = crossroads.world(1, 1, 1, 1, 1, 0)["train"][0], _Never()
     plans = [ParsedTuple(("a", "b"), True), ParsedTuple(("a", "a"), True), None]
-    found = gate.decide([problem] * 3, plans, scorer)
-    assert found == [gate.GateDecision(False, "implausible"), gate.GateDecision(False, "repeated"), None]
+    members = [Member(problem, (), plan, (), (), ()) for plan in plans]
+    found = [(one.valid, one.refusal) for one in gate.gated(members, scorer)]
+    assert found == [(False, "implausible"), (False, "repeated"), (None, "")]
     assert scorer.asked == [Candidate(problem, ("a", "b"))]
-    assert gate.decide([problem] * 3, plans, None)[0] == gate.GateDecision(True)
+    assert gate.gated(members)[0].valid
 
 
 @pytest.mark.parametrize(
@@ -264,8 +275,8 @@ def test_t8_has_a_row_for_each_gate_and_leads_back_to_its_records(runs, tmp_path
     ]
     rows += [row | {"gate": "trained", "accepted": False, "score": 0.1} for row in rows]
     stage = runs / "test" / "02_planner_sft"
-    store.write_parquet(stage / gate_records.FILE, gate_records.frame_of(rows))
-    notes.write_meta(stage / gate_records.FILE, gate_world.planner_sft())
+    store.write_parquet(stage / RECORDS, frame_of(rows))
+    notes.write_meta(stage / RECORDS, gate_world.planner_sft())
     table = tables.gate_table(results)
     by_rules = table.numbers.set_index("gate").loc["rules"]
     assert by_rules[["precision", "recall", "repeated", "garbled"]].tolist() == [0.6, 0.75, 0, 0.5]

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable
 from itertools import count
-from typing import get_args
 
 import pandas as pd
 import pytest
@@ -25,12 +24,12 @@ from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model.decoding import uniform
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import build_tokenizer
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward.gate_rules import GatedMember, gated
+from cppo_lib.reward.plan_following import verify_members
 from cppo_lib.rollout.divsampling import INSTRUCTIONS, ROLES
-from cppo_lib.rollout.planning import STEPS, read_probabilities
-from cppo_lib.rollout.plansearch import FULL, subsets
-from cppo_lib.rollout.procedures import BRIEF, PROCEDURES, ProcedureName
-from cppo_lib.rollout.prompts import PromptStyle, first_line, render_tuple
+from cppo_lib.rollout.plansearch import DERIVED, subsets
+from cppo_lib.rollout.procedures import PROCEDURES, read_probabilities
+from cppo_lib.rollout.prompts import BRIEF, PromptStyle, first_line, render_tuple
 from cppo_lib.rollout.replies import bare
 from cppo_lib.rollout.two_stage import Member, rollout
 from cppo_lib.runs import config
@@ -70,8 +69,8 @@ class Script:
 
 
 def run(
-    procedure: ProcedureName, reply: Callable[[str], str], *, members: int = 1, k: int = K, seed: int = 0
-) -> tuple[list[Member], Script]:
+    procedure: str, reply: Callable[[str], str], *, members: int = 1, k: int = K, seed: int = 0
+) -> tuple[list[GatedMember], Script]:
     script = Script(reply)
     made = rollout(
         [PROBLEM] * members,
@@ -83,7 +82,7 @@ def run(
         max_program_tokens=99,
         seed=seed,
     )
-    return made, script
+    return gated(made), script
 
 
 def numbered() -> Callable[[str], str]:
@@ -96,7 +95,7 @@ def numbered() -> Callable[[str], str]:
 
 
 def test_every_procedure_has_steps_and_can_be_named_in_a_file():
-    assert set(PROCEDURES) == set(STEPS) == set(get_args(ProcedureName))
+    assert set(BRIEF) < set(PROCEDURES)
     assert Evaluation.model_json_schema()["properties"]["procedure"]["enum"] == list(PROCEDURES)
 
 
@@ -261,7 +260,7 @@ def test_objects_as_models_write_them(plan, read):
 
 def test_ifg_plans_with_the_planners_own_engine_call():
     planner, solver = Script(lambda prompt: "Intent:\n**hash map, one pass**\n\nMore words."), Script(lambda prompt: "")
-    (member,) = rollout(
+    (planned,) = rollout(
         [PROBLEM],
         "ifg",
         K,
@@ -271,6 +270,7 @@ def test_ifg_plans_with_the_planners_own_engine_call():
         max_plan_tokens=9,
         max_program_tokens=9,
     )
+    (member,) = gated([planned])
     assert [len(call) for call in planner.calls] == [K] and [len(call) for call in solver.calls] == [K]
     assert member.strategies == ("hash map, one pass",) * K and member.valid is None
     assert all("Use this method: hash map, one pass\n" in prompt for prompt in solver.calls[0])
@@ -348,7 +348,7 @@ def test_plansearch_derives_observations_from_every_subset():
     observe, derive, ideas, _ = script.calls
     assert [len(call) for call in (observe, derive, ideas)] == [1, 55, K]
     assert all("- item 0\n" in prompt for prompt in (derive[0], *derive[10:19]))
-    assert derive[10].count("- item") == 2 and f"Think of {FULL.derived} new" in derive[10]
+    assert derive[10].count("- item") == 2 and f"Think of {DERIVED} new" in derive[10]
     assert [slot.plan for slot in member.slots] == [56, 57, 58, 59]
 
 
@@ -390,7 +390,7 @@ def frames() -> dict[str, pd.DataFrame]:
                 reply = objects(("odd", 0.1), ("small", 0.2), ("long", 0.3), ("far", 0.4))
             members, _ = run(procedure, lambda prompt, reply=reply: reply, members=2)
             cfg = evaluation(procedure=procedure, method=procedure)
-            results = judging.judge_members(members, verifier)
+            results = verify_members(members, verifier)
             run_of = Run(cfg.profile, cfg.benchmark, cfg.split, cfg.method, "policy", cfg.seed)
             how = {"procedure": cfg.procedure, "style": STYLE, "tuples": cfg.tuples}
             made[procedure] = attempt_records(run_of, members, results, None, **how, gen_s=1.0)

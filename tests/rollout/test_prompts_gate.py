@@ -12,7 +12,7 @@ from cppo_lib.data.problem import Problem, Test
 from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError, ModelError
 from cppo_lib.model.tiny import build_tokenizer
-from cppo_lib.reward import gate_rules as gate
+from cppo_lib.reward.gate_rules import GateDecision, gate
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, parse_tuple, render_tuple
 
 SIZES = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1}
@@ -96,17 +96,17 @@ def test_lists_as_models_write_them(text, methods, complete):
 )
 def test_the_gate_names_its_reason(methods, reason):
     plan = ParsedTuple(methods, len(methods) == 4)
-    assert gate.judge(plan) == gate.GateDecision(reason == "", reason)
+    assert gate(plan) == GateDecision(reason == "", reason)
 
 
 def test_the_gate_accepts_every_tuple_of_the_crossroads_methods():
     for family in FAMILIES:
         names = tuple(method.name for method in family.methods)
-        assert gate.judge(parse_tuple(render_tuple(names), len(names))).valid
+        assert gate(parse_tuple(render_tuple(names), len(names))).valid
 
 
 def test_forty_words_are_not_too_long():
-    assert gate.judge(ParsedTuple(("word " * 40,), True)).valid
+    assert gate(ParsedTuple(("word " * 40,), True)).valid
 
 
 # --- prompts and programs -----------------------------------------------------------------------

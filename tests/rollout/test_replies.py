@@ -17,14 +17,13 @@ from transformers import AddedToken
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import EOS, build_tokenizer
-from cppo_lib.reward import gate_rules as gate
+from cppo_lib.reward.gate_rules import gate, gated
 from cppo_lib.reward.score import cut_shares
-from cppo_lib.rollout.planning import read_probabilities
+from cppo_lib.rollout.procedures import read_probabilities
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, StyleName, first_line, parse_tuple, render_tuple
 from cppo_lib.rollout.replies import asked, bare, blocks, last_fences, left_open, said
 from cppo_lib.rollout.two_stage import rollout
-from cppo_lib.trainer.distil import distilled_rows
-from cppo_lib.trainer.sft_rows import SFTRow
+from cppo_lib.trainer.sft_data import SFTRow, distilled_rows
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 STDIO = Problem("own/add", "own", "Add two numbers.", (Test("1 2\n", "3\n"),))
@@ -167,9 +166,8 @@ def test_a_rollout_of_a_model_that_thinks_reads_its_answers():
         replies = [f"{draft}\n</think>\n\n" + (f"```python\n{READ}\n```" if solver else PLAN), draft]
         return [Completion(ids) for ids in style.encode([replies[number % 2] for number in range(len(prompts))])]
 
-    ended, unfinished = rollout(
-        [STDIO, STDIO], "tuple", 4, style=style, generate=generate, max_plan_tokens=1, max_program_tokens=2
-    )
+    limits = {"max_plan_tokens": 1, "max_program_tokens": 2}
+    ended, unfinished = gated(rollout([STDIO, STDIO], "tuple", 4, style=style, generate=generate, **limits))
     assert ended.valid and ended.strategies == METHODS
     assert (unfinished.valid, unfinished.refusal) == (False, "incomplete")
     assert ended.programs == (READ, "", READ, "")
@@ -200,7 +198,7 @@ def test_one_method_under_four_numbers_is_one_method(form):
     lines = [form.format(n=n, l=letter, r=r, c=c, z=z, d=d) for n, letter, r, c, z, d in marks]
     plan = parse_tuple("\n".join(lines), 4)
     assert plan.complete, plan
-    decision = gate.judge(plan)
+    decision = gate(plan)
     assert not decision.valid and decision.reason in ("repeated", "code"), plan
 
 
@@ -208,13 +206,13 @@ def test_one_method_under_four_numbers_is_one_method(form):
     "spelling", ["Ｓｏｒｔｉｎｇ", "𝐒𝐨𝐫𝐭𝐢𝐧𝐠", "Sörting", "SORTING", "sort-ing", "“Sorting”", "B. Sorting"]
 )
 def test_spellings_of_a_method_are_one_method(spelling):
-    assert gate.judge(ParsedTuple(("Sorting", spelling), True)).reason == "repeated"
+    assert gate(ParsedTuple(("Sorting", spelling), True)).reason == "repeated"
 
 
 def test_a_method_that_is_only_its_number_is_none():
     assert parse_tuple("1. Method 1\n2. Method 2", 2) == ParsedTuple((), False)
-    assert gate.judge(ParsedTuple(("Method 1", "Plan B"), True)).reason == "empty"
-    assert gate.judge(ParsedTuple(("1", "2"), True)).reason == "empty"
+    assert gate(ParsedTuple(("Method 1", "Plan B"), True)).reason == "empty"
+    assert gate(ParsedTuple(("1", "2"), True)).reason == "empty"
 
 
 LEGITIMATE = (
@@ -229,10 +227,10 @@ def test_numbers_that_belong_to_a_method_stay():
     for method in LEGITIMATE:
         assert bare(method) == method
         assert bare(f"3. **{method}**") == method and parse_tuple(f"1. {method}", 1).methods == (method,)
-    assert gate.judge(ParsedTuple(LEGITIMATE, True)).valid
-    assert gate.judge(ParsedTuple(LEGITIMATE[::-1], True)).valid
+    assert gate(ParsedTuple(LEGITIMATE, True)).valid
+    assert gate(ParsedTuple(LEGITIMATE[::-1], True)).valid
     different = ("2-pointer", "3-pointer", "two pointers", "pointers")
-    assert gate.judge(ParsedTuple(different, True)).valid
+    assert gate(ParsedTuple(different, True)).valid
 
 
 @pytest.mark.parametrize(

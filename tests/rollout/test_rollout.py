@@ -1,4 +1,4 @@
-"""Two-stage rollouts under a fixed budget, and what the judges say about their programs.
+"""Two-stage rollouts under a fixed budget, and what is found out about their programs.
 
 The policy is a script: a function that completes each rendered prompt with known text.
 """
@@ -13,9 +13,10 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import build_tokenizer
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward import plan_following
+from cppo_lib.reward.gate_rules import GatedMember, gated
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.rollout.two_stage import Member, rollout
+from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.verifier import Verifier
 
 K = 3
@@ -40,11 +41,11 @@ class Script:
         return [Completion([*ids, STYLE.tokenizer.eos_token_id]) for ids in STYLE.encode(replies)]
 
 
-def run(procedure: str, reply: Callable[[str], str], **options: str) -> tuple[list[Member], Script]:
+def run(procedure: str, reply: Callable[[str], str], **options: str) -> tuple[list[GatedMember], Script]:
     script = Script(reply)
     limits = {"max_plan_tokens": 20, "max_program_tokens": 30}
     members = rollout(PROBLEMS, procedure, K, style=STYLE, generate=script, **limits, **options)
-    return members, script
+    return gated(members), script
 
 
 def follow(plan: str) -> Callable[[str], str]:
@@ -132,7 +133,7 @@ def test_members_keep_prompt_and_completion_ids_of_every_sample():
     assert members[0].plans[0].prompt_ids == STYLE.encode([STYLE.planner(PROBLEMS[0], K)])[0]
 
 
-# --- judges -------------------------------------------------------------------------------------
+# --- programs -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +146,13 @@ def test_verdicts_come_per_member_and_slot(verifier):
     hidden = [str(problem.meta["hidden_method"]) for problem in PROBLEMS]
     wrong = next(name for name in PROGRAMS if name not in hidden)
     members, _ = run("tuple", follow(f"1. {wrong}\n2. {hidden[0]}\n3. {hidden[1]}"))
-    results = judging.judge_members(members, verifier)
+    results = plan_following.verify_members(members, verifier)
     passed = [[result.passed for result in row] for row in results]
     assert passed == [[False, hidden[0] == h, hidden[1] == h] for h in hidden]
 
 
-def test_the_method_judge_names_what_each_program_implements(verifier):
-    judge = judging.MethodJudge(verifier)
+def test_the_method_probe_names_what_each_program_implements(verifier):
+    probe = plan_following.MethodProbe(verifier)
     written = {
         "mean": "a = [int(x) for x in input().split()]\nprint(sum(a) // len(a))",  # not as the corpus has it
         "mode": PROGRAMS["mode"],
@@ -163,22 +164,22 @@ def test_the_method_judge_names_what_each_program_implements(verifier):
             "1. mean\n2. mode\n3. midrange" if "methods: " in p else written[p.split("method: ")[1].split("\n")[0]]
         ),
     )
-    assert judge.methods(members) == [["mean", "mode", None]] * 2
-    assert judging.followed(members[0], judge.methods(members)[0]) == [True, True, False]
+    assert probe.methods(members) == [["mean", "mode", None]] * 2
+    assert plan_following.followed(members[0], probe.methods(members)[0]) == [True, True, False]
 
 
 def test_without_a_named_method_nothing_is_followed(verifier):
-    judge = judging.MethodJudge(verifier)
+    probe = plan_following.MethodProbe(verifier)
     direct, _ = run("direct", lambda prompt: PROGRAMS["mode"])
-    assert judge.methods(direct)[0] == ["mode"] * K
-    assert judging.followed(direct[0], ["mode"] * K) == [None] * K
+    assert probe.methods(direct)[0] == ["mode"] * K
+    assert plan_following.followed(direct[0], ["mode"] * K) == [None] * K
     odd, _ = run("tuple", follow("1. a method of my own\n2. Mode\n3. mean"))
-    assert judging.followed(odd[0], ["mode", "mode", "mode"]) == [False, True, False]
+    assert plan_following.followed(odd[0], ["mode", "mode", "mode"]) == [False, True, False]
 
 
 def test_probes_tell_all_methods_of_every_family_apart(verifier):
     for family in FAMILIES:
-        probes = judging.probe_problems(family)
-        results = iter(verifier.verify_many([(probe, m.program) for probe in probes for m in family.methods]))
+        probes = plan_following.probe_problems(family)
+        results = iter(verifier.verify_many([(one, m.program) for one in probes for m in family.methods]))
         table = [[next(results).passed for _ in family.methods] for _ in probes]
         assert table == [[i == j for j in range(8)] for i in range(8)]

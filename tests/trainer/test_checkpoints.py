@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import CPPOError
 from cppo_lib.model import policy as model
-from cppo_lib.reward.gate_classifier import train_classifier
 from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft
@@ -44,7 +43,7 @@ def planner(runs: Path) -> None:
 def gate(runs: Path) -> None:
     cfg = gate_world.planner_sft(gate_steps=4)
     if not (runs / "gate" / "gate").exists():
-        train_classifier(runs / "start", gate_world.tuples(), cfg, runs / "gate")
+        gate_world.train_classifier(runs / "start", cfg, runs / "gate")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.model import policy as model
-from cppo_lib.reward import gate_rules as gate
+from cppo_lib.reward.gate_rules import gate
 from cppo_lib.rollout.prompts import PromptStyle, parse_tuple
 from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
@@ -23,7 +23,7 @@ def test_plans_are_valid_tuples_in_catalogue_order():
     rows = sft.crossroads_rows(corpus, PromptStyle("brief", None), 4)
     plans = [parse_tuple(row.completion, 4) for row in rows if row.kind == "plan"]
     orders = [[method.name for method in family.methods] for family in FAMILIES]
-    assert len(plans) == len(corpus) and all(gate.judge(plan).valid for plan in plans)
+    assert len(plans) == len(corpus) and all(gate(plan).valid for plan in plans)
     for plan in plans:
         assert any(list(plan.methods) == [name for name in order if name in plan.methods] for order in orders)
 
@@ -37,7 +37,7 @@ def test_further_sizes_add_plans_and_leave_the_other_rows_alone():
     assert [row for row in more if row in rows] == rows
     for size in (2, 8):
         plans = [parse_tuple(row.completion, size) for row in added if f"\n{size} methods: " in row.prompt]
-        assert len(plans) == len(corpus) and all(gate.judge(plan).valid for plan in plans)
+        assert len(plans) == len(corpus) and all(gate(plan).valid for plan in plans)
 
 
 def test_solver_rows_show_the_program_of_the_named_method():

@@ -18,7 +18,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as model
-from cppo_lib.reward.plan_following import MethodJudge
+from cppo_lib.reward.plan_following import MethodProbe
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.trainer import advantages
 from cppo_lib.trainer.batching import compact
@@ -82,7 +82,7 @@ def make(objective: Objective, policy_folder: Path, verifier: Verifier, out: Pat
         style=PromptStyle("brief", tokenizer),
         objective=objective,
         verifier=verifier,
-        probe=MethodJudge(verifier) if objective.planned else None,
+        probe=MethodProbe(verifier) if objective.planned else None,
     )
 
 

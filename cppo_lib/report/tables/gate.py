@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cppo_lib.artefacts import store
+from cppo_lib.artefacts import paths, store
 from cppo_lib.evaluation.bootstrap import limits, resampled_means
 from cppo_lib.report import render
 from cppo_lib.report.render import Table
 from cppo_lib.report.results import Results
-from cppo_lib.runs.stages import gate_records
+from cppo_lib.reward import gate_quality
 
 LEVEL = 0.95
 
 
 def gate_results(results: Results) -> Results:
     """The same profile with the records of its gates for sources, for the table's sidecar."""
-    return dataclasses.replace(results, sources=tuple(gate_records.files(results.params.profile)))
+    return dataclasses.replace(results, sources=tuple(_files(results)))
+
+
+def _files(results: Results) -> list[Path]:
+    """The profile's files of decisions, the series' own first."""
+    return sorted((paths.runs_root() / results.params.profile / "02_planner_sft").glob("gate_decisions*.parquet"))
 
 
 def gate_table(results: Results) -> Table | None:
     """Gates x precision, recall and acceptance by kind; None where a profile has no such records."""
-    frames = [store.read_parquet(path) for path in gate_records.files(results.params.profile)]
+    frames = [store.read_parquet(path) for path in _files(results)]
     frames = [frame for frame in frames if len(frame)]
     if not frames:
         return None
     decisions = pd.concat(frames, ignore_index=True)
-    shares = gate_records.rates(decisions)
+    shares = gate_quality.rates(decisions)
     rows = []
     for name, part in decisions.groupby("gate", sort=False):
         row: dict[str, Any] = {"gate": name}

@@ -6,7 +6,7 @@ loader left out and why; `overlap.csv`, what was taken out of the training split
 same statement or nearly; for crossroads `corpus.jsonl`, which the base model is pretrained on; and
 last `summary.json` with the exact sources.
 
-Reference programs are judged before a split is written (`cppo_lib.runs.stages.references`).
+Reference programs are run before a split is written (`cppo_lib.runs.stages.references`).
 """
 
 from __future__ import annotations
@@ -72,8 +72,14 @@ def prepare(cfg: DataPrep) -> Path:
 
 def read_split(profile: str, benchmark: str, split: str) -> ProblemFile:
     """The prepared problems of a split, each read when it is asked for. Raises MissingArtefactError or DamagedError."""
-    path = store.checked(paths.require(_folder(profile, benchmark) / f"{split}.jsonl", notebook="01_data_prep"))
+    path = split_file(profile, benchmark, split)
+    store.checked(paths.require(path, notebook="01_data_prep"))
     return ProblemFile(path, paths.show(path))
+
+
+def split_file(profile: str, benchmark: str, split: str) -> Path:
+    """Where the prepared problems of a split lie."""
+    return _folder(profile, benchmark) / f"{split}.jsonl"
 
 
 def stream_split(profile: str, benchmark: str, split: str) -> Iterator[Problem]:
@@ -96,7 +102,7 @@ def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.Stateme
         return known
     log.info(f"{name}: loading")
     report, removed = LoadReport(), list[decontaminate.Overlap]()
-    facts, to_judge = list[dict[str, Any]](), list[Problem]()
+    facts, to_check = list[dict[str, Any]](), list[Problem]()
     most = math.inf if cfg.benchmark in references.RIGHT else cfg.check_references
     rows = _load(cfg, split, report)
     if index is not None:
@@ -105,23 +111,23 @@ def _split(cfg: DataPrep, split: str, folder: Path, index: decontaminate.Stateme
         for problem in _with_progress(rows, name, report):
             write(problems.to_json(problem) + "\n")
             facts.append(facts_of(problem))
-            if len(to_judge) < most and references.has_reference(problem):
-                to_judge.append(problem)
+            if len(to_check) < most and references.has_reference(problem):
+                to_check.append(problem)
         if not facts:
             raise DatasetError(f"{name}: no problem is left ({_reasons(report, removed) or 'the data has none'})")
-        judged = references.judge_references(to_judge, paths.runs_root() / cfg.profile / "verdicts.sqlite")
+        checked = references.check_references(to_check, paths.verdicts_path(cfg.profile))
     made = {
         "facts": facts,
         "sources": [dataclasses.asdict(source) for source in report.sources],
         "skipped": [dataclasses.asdict(row) for row in report.skipped],
         "removed": [dataclasses.asdict(row) for row in removed],
         "compared": 0 if index is None else len(index),
-        "references": judged,
+        "references": checked,
         "sha256": store.file_sha256(path),
     }
     store.write_text(part, json.dumps(made))
     left_out = _reasons(report, removed) or "none"
-    accepted = f"; {judged['accepted']} of {judged['judged']} references accepted" if to_judge else ""
+    accepted = f"; {checked['accepted']} of {checked['judged']} references accepted" if to_check else ""
     log.info(f"{name}: {len(facts):,} problems; left out: {left_out}{accepted}")
     return made
 

@@ -42,6 +42,7 @@ from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import ROLES, role_policy
 from cppo_lib.model.engine import Engine, open_engine
 from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import config, sources
@@ -138,12 +139,12 @@ class _Evaluator:
     planner: Engine  # the same, but for a policy with an adapter for each role
     style: PromptStyle
     verifier: Verifier
-    judge: judging.MethodJudge | None
+    judge: judging.MethodProbe | None
 
     def records(self, problems: Sequence[Problem]) -> pd.DataFrame:
         """Roll out and verify a chunk."""
         cfg, started = self.cfg, time.perf_counter()
-        members = rollout(
+        rolled_out = rollout(
             [problem for problem in problems for _ in range(cfg.tuples)],
             cfg.procedure,
             cfg.k,
@@ -155,8 +156,9 @@ class _Evaluator:
             seed=cfg.seed,
             solver_prompt=cfg.solver_prompt,
         )
+        members = gated(rolled_out)
         gen_s = time.perf_counter() - started
-        results = judging.judge_members(members, self.verifier)
+        results = judging.verify_members(members, self.verifier)
         methods = None if self.judge is None else self.judge.methods(members)
         return attempt_records(
             self.run,
@@ -197,14 +199,14 @@ def _run_chunks(
         seed=cfg.seed,
     )
     acting = {role: role_policy(policy, role) for role in ROLES}
-    with judging.open_verifier(cfg.profile) as verifier, ExitStack() as opened:
+    with judging.open_verifier(paths.verdicts_path(cfg.profile)) as verifier, ExitStack() as opened:
         engine, tokenizer = opened.enter_context(open_policy(acting["solver"]))
         planner = engine
         if acting["planner"] != acting["solver"]:
             planner, _ = opened.enter_context(open_policy(acting["planner"]))
         style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule)
         store.write_json(parts / PROMPTS, style.record())
-        judge = judging.method_judge(cfg.benchmark, verifier)
+        judge = judging.method_probe(cfg.benchmark, verifier)
         evaluator = _Evaluator(cfg, run, engine, planner, style, verifier, judge)
         for chunk in chunks:
             done.append(evaluator.records([problems[number] for number in chunk]))

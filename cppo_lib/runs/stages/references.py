@@ -1,8 +1,8 @@
-"""Reference programs: what a data set gives as the solution of a problem, judged by the verifier.
+"""Reference programs: what a data set gives as the solution of a problem, run by the verifier.
 
-It checks data and judge together. The references of crossroads and HumanEval are right by construction, so one that is
-not accepted is an error. Those of other data sets are submissions that a site accepted, and some fail their own tests:
-they are counted, which says how far a score can be from 1 for no fault of the model's.
+It checks data and verifier together. The references of crossroads and HumanEval are right by construction, so one that
+is not accepted is an error. Those of other data sets are submissions that a site accepted, and some fail their own
+tests: they are counted, which says how far a score can be from 1 for no fault of the model's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def reference_program(problem: Problem) -> str:
     return str(problem.meta["reference"])
 
 
-def judge_references(problems: list[Problem], cache: Path) -> dict[str, Any]:
+def check_references(problems: list[Problem], cache: Path) -> dict[str, Any]:
     """How many references were `judged` and `accepted`, and the `failed` ones with `id`, `verdict` and `reason`.
 
     Raises:
@@ -42,7 +42,7 @@ def judge_references(problems: list[Problem], cache: Path) -> dict[str, Any]:
     """
     if not problems:
         return {"judged": 0, "accepted": 0, "failed": []}
-    # No model trains or generates while data are prepared, so judging may use every core.
+    # No model trains or generates while data are prepared, so the verifier may use every core.
     with Verifier(workers=usable_cores(), cache=cache) as verifier:
         results = verifier.verify_many([(problem, reference_program(problem)) for problem in problems])
     failed = []

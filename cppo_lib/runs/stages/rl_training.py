@@ -23,14 +23,16 @@ import torch
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.artefacts.progress import log
 from cppo_lib.data.problem import ProblemFile
-from cppo_lib.errors import ParameterError
+from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import with_role_adapters
 from cppo_lib.reward import plan_following
+from cppo_lib.reward.gate_classifier import TrainedGate
+from cppo_lib.reward.gate_llm import LLMGate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import sources
 from cppo_lib.runs.parameters import RLTraining
-from cppo_lib.runs.stages import data_prep, gates
+from cppo_lib.runs.stages import data_prep
 from cppo_lib.trainer import checkpoints
 from cppo_lib.trainer.cppo_trainer import CPPOTrainer
 from cppo_lib.trainer.objective import Objective, grpo_config
@@ -56,7 +58,9 @@ def train(cfg: RLTraining) -> Path:
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
     start = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
-    commits = models.commits(start) | gates.commits(cfg)
+    commits = models.commits(start)
+    if cfg.gate_model is not None:
+        commits |= models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
     store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg), commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to train again")
@@ -68,11 +72,13 @@ def train(cfg: RLTraining) -> Path:
     style = PromptStyle(cfg.prompt_style, tokenizer)
     short = short_problems(cfg, problems, style)
     # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
-    scorer = gates.open_scorer(cfg)
+    scorer = open_scorer(cfg)
     objective = Objective(**cfg.model_dump(include={field.name for field in fields(Objective)}))
     started = time.perf_counter()
     verifier_opened = plan_following.open_verifier(
-        cfg.profile, total_cpu_s=plan_following.TRAINING_CPU_S, all_tests=cfg.outcome_reward == "fraction"
+        paths.verdicts_path(cfg.profile),
+        total_cpu_s=plan_following.TRAINING_CPU_S,
+        all_tests=cfg.outcome_reward == "fraction",
     )
     with verifier_opened as verifier:
         args = models.on_one_gpu(
@@ -101,7 +107,7 @@ def train(cfg: RLTraining) -> Path:
             style=style,
             objective=objective,
             verifier=verifier,
-            probe=plan_following.method_judge(cfg.benchmark, verifier),
+            probe=plan_following.method_probe(cfg.benchmark, verifier),
             scorer=None if scorer is None else scorer.to(args.device),
         )
         trainer.add_callback(StepLog(trainer, folder, cfg.arm, cfg.checkpoint_every))
@@ -127,6 +133,28 @@ def train(cfg: RLTraining) -> Path:
     notes.write_summary(folder, cfg, values=values, artefacts=artefacts, inputs=_inputs(cfg))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder
+
+
+def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
+    """The frozen model of `gate: trained` or `gate: llm`, on the CPU; None for `rules`.
+
+    Raises:
+        MissingArtefactError: 02_planner_sft has trained no classifier, or not made the `gate_model`.
+        ModelError: the model cannot be loaded.
+    """
+    if cfg.gate == "llm":
+        assert cfg.gate_model is not None  # RLTraining has checked it
+        return LLMGate(store.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+    if cfg.gate == "rules":
+        return None
+    stage = paths.runs_root() / cfg.profile / "02_planner_sft"
+    paths.require(stage / "summary.json", notebook="02_planner_sft")
+    if not (stage / "gate").is_dir():
+        raise MissingArtefactError(
+            f"{paths.show(stage / 'gate')} is missing: gate: trained needs a classifier, so set gate_steps above 0 and "
+            "run notebooks/02_planner_sft.ipynb again"
+        )
+    return TrainedGate(store.checked(stage / "gate"), cfg.prompt_style)
 
 
 def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -> ProblemFile:

@@ -8,7 +8,7 @@ one call.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from cppo_lib.data.problem import Problem
@@ -36,7 +36,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Planned:
-    """K slots, and the tuple for the gate to judge; None where no tuple was asked for."""
+    """K slots, and the tuple for the gate to decide on; None where no tuple was asked for."""
 
     slots: tuple[Slot, ...]
     parsed: ParsedTuple | None = None
@@ -60,11 +60,11 @@ class Task:
     rng: random.Random
     solver_prompt: SolverPrompt = "method"
 
-    def direct(self) -> Slot:
-        """A slot that names no method."""
-        return Slot(self.style.direct(self.problem))
-
-    def follow(self, method: str | None, plan: int, probability: float | None = None) -> Slot:
+    def follow(self, method: str | None, plan: int | None, probability: float | None = None) -> Slot:
         """A slot with the method that planner call number `plan` named; the direct prompt where it named none."""
         prompt = self.style.direct(self.problem) if method is None else self.style.solver(self.problem, method)
         return Slot(prompt, method, plan, probability)
+
+    def filled(self, slots: Sequence[Slot] = (), plan: int | None = None) -> tuple[Slot, ...]:
+        """K slots: the direct prompt (after planner call number `plan`) where there are fewer."""
+        return (*slots, *[self.follow(None, plan)] * (self.k - len(slots)))
