@@ -98,7 +98,8 @@ class CPPOTrainer(GRPOTrainer):
             raise ParameterError(
                 "credit 'followed' needs a benchmark that judges plan-following; choose own, marginal or frozen"
             )
-        self.problems, self.style, self.objective = problems, style, objective
+        self.objective: Objective = objective
+        self.problems, self.style = problems, style
         self.verifier, self.probe, self.scorer = verifier, probe, scorer
         self.step_stats: dict[str, Any] = {}
         rows = [{"prompt": style.direct(p), "problem": i} for i, p in enumerate(problems)]
@@ -344,7 +345,7 @@ class CPPOTrainer(GRPOTrainer):
             policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
 
 
-def _paid(*, reward: list[float], **_: Any) -> list[float]:
+def _paid(*, reward: list[float | None], **_: Any) -> list[float | None]:
     """TRL's reward function: the rewards that came with the rollout."""
     return reward
 

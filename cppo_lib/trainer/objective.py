@@ -22,7 +22,7 @@ _TRL_SIGNATURES = {
     "_compute_loss": "self model inputs",
     "_get_per_token_logps_and_entropies": "self model input_ids attention_mask logits_to_keep batch_size",
 }
-_VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_importance_sampling_mode": "token_truncate"}
+_VLLM: dict[str, Any] = {"use_vllm": True, "vllm_mode": "colocate", "vllm_importance_sampling_mode": "token_truncate"}
 
 
 @dataclass(frozen=True)
