@@ -1,1 +1,1 @@
-"""artefacts"""
+"""Where everything lies, and files that are whole or not there."""

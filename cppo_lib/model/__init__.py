@@ -1,1 +1,5 @@
-"""model"""
+"""Policies, and the engines that sample from them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,1 @@
-"""report"""
+"""Tables, figures and conclusions, from records alone."""

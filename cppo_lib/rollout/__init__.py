@@ -1,1 +1,5 @@
-"""rollout"""
+"""A planner names K methods, a solver writes a program for each."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

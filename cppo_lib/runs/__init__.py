@@ -1,1 +1,1 @@
-"""runs"""
+"""Parameters, what each run is made from, and the series of runs."""

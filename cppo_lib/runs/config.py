@@ -257,9 +257,9 @@ def _in_words(schema: Mapping[str, Any]) -> str:
 # --- commands ---------------------------------------------------------------------------------
 
 
-def check(paths: Iterable[Path]) -> None:
+def check(files: Iterable[Path]) -> None:
     """Print a line per good file. Raises ParameterError at the first bad one."""
-    for path in paths:
+    for path in files:
         if path.name == PUBLISHED:
             load_published(path)
         else:

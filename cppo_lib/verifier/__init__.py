@@ -1,5 +1,5 @@
-"""Runs programs on tests in isolated processes; see `judge` and docs/verifier.md."""
+"""Runs programs on tests in isolated processes; see `verifier` and docs/verifier.md."""
 
-from cppo_lib.verifier.verifier import Result, Verifier
+import lazy_loader
 
-__all__ = ["Result", "Verifier"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,1 @@
-"""benchmarks"""
+"""One file for each benchmark; `data.registry` names them all."""

@@ -1,1 +1,1 @@
-"""figures"""
+"""The figures; `registry` names them all."""

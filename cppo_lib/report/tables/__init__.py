@@ -1,1 +1,1 @@
-"""tables"""
+"""The tables; `registry` names them all."""

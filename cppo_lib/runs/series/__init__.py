@@ -1,1 +1,1 @@
-"""series"""
+"""The runs of a profile in order, side by side, and what is out of date."""

@@ -1,1 +1,1 @@
-"""child"""
+"""What runs in the processes beside a program: standard library only."""

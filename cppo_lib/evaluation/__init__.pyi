@@ -1,0 +1,9 @@
+from .bootstrap import bootstrap_interval as bootstrap_interval
+from .bootstrap import paired_difference as paired_difference
+from .decomposition import decompose as decompose
+from .estimators import iid_pass_at_k as iid_pass_at_k
+from .estimators import pass_at_k as pass_at_k
+from .estimators import score_table as score_table
+from .estimators import tuple_pass_at_k as tuple_pass_at_k
+from .significance import holm as holm
+from .significance import mcnemar as mcnemar

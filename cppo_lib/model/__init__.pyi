@@ -1,0 +1,9 @@
+from .engine import Completion as Completion
+from .engine import Engine as Engine
+from .engine import Place as Place
+from .engine import open_engine as open_engine
+from .policy import load_policy as load_policy
+from .policy import load_tokenizer as load_tokenizer
+from .policy import save_policy as save_policy
+from .tiny import build_model as build_model
+from .tiny import build_tokenizer as build_tokenizer

@@ -1,0 +1,11 @@
+from .gate_rules import gate as gate
+from .gate_rules import gated as gated
+from .plan_following import MethodProbe as MethodProbe
+from .plan_following import followed as followed
+from .plan_following import method_probe as method_probe
+from .plan_following import verify_members as verify_members
+from .rewards import PLANNER_REWARDS as PLANNER_REWARDS
+from .rewards import SOLVER_CREDITS as SOLVER_CREDITS
+from .rewards import r_out as r_out
+from .rewards import r_plan as r_plan
+from .rewards import solver_credit as solver_credit

@@ -1,0 +1,2 @@
+from .verifier import Result as Result
+from .verifier import Verifier as Verifier
