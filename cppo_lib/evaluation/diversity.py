@@ -221,8 +221,8 @@ def _mean(values: pd.Series[Any], size: int) -> Floats:
     return np.asarray(pd.DataFrame(table).mean(axis=1), dtype=np.float64)
 
 
-def judged_share(attempts: pd.DataFrame, column: str) -> float:
-    """Mean over tuples of `valid` or `followed`, as in `diversity_summary`; NaN where nothing was judged."""
+def known_share(attempts: pd.DataFrame, column: str) -> float:
+    """Mean over tuples of `valid` or `followed`, as in `diversity_summary`; NaN where nothing is known."""
     size = check_attempts(attempts)
     return float(pd.Series(_mean(attempts.sort_values(KEY)[column], size)).mean())
 

@@ -7,7 +7,7 @@ SHA-256, the runs behind them with parameter file, seed and commit, parameters, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.report.results import Results
-from cppo_lib.runs import provenance as origins
+from cppo_lib.runs.provenance import ParameterFile, origin_of, parameter_file
 
 WIDE = 9
 """More columns than this do not fit beside each other on the page of a notebook."""
@@ -25,13 +25,19 @@ _LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 
 @dataclass(frozen=True)
 class Table:
-    """A table in full (`numbers`) and as it is read (`shown`, all text)."""
+    """A table in full (`numbers`) and as it is read (`shown`, all text).
 
-    name: str
+    Attributes:
+        made_of: the records behind it, its notebook's own first.
+        name: of its files; `cppo_lib.report.tables.registry` gives it.
+    """
+
     title: str
     caption: str
     numbers: pd.DataFrame
     shown: pd.DataFrame
+    made_of: Sequence[Results]
+    name: str = ""
 
     def markdown(self) -> str:
         """The table as Markdown, numbers right-aligned."""
@@ -65,15 +71,10 @@ class Table:
         return f"{self.title}. {self.caption}"
 
 
-def write_table(table: Table, folder: Path, results: Results, *others: Results) -> list[Path]:
-    """Write `<name>.csv`, `.md`, `.tex` and `.json`; returns their paths.
-
-    Args:
-        results: what the table is made of, its notebook's own records first.
-        others: further records, of other benchmarks or profiles.
-    """
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write `<name>.csv`, `.md`, `.tex` and `.json`; returns their paths."""
     path, text = folder / table.name, f"{table.markdown()}\n\n{table.full_caption}\n"
-    record = sidecar(table.name, table.full_caption, results, *others)
+    record = sidecar(table.name, table.full_caption, table.made_of)
     return [
         store.write_text(path.with_suffix(".csv"), table.numbers.to_csv(index=False)),
         store.write_text(path.with_suffix(".md"), text),
@@ -82,57 +83,60 @@ def write_table(table: Table, folder: Path, results: Results, *others: Results) 
     ]
 
 
-def sidecar(name: str, caption: str, results: Results, *others: Results) -> dict[str, Any]:
+def sidecar(name: str, caption: str, made_of: Sequence[Results]) -> dict[str, Any]:
     """Where a table or figure comes from, as JSON values."""
-    sources = dict.fromkeys(path for each in (results, *others) for path in each.sources)
-    origin = notes.provenance(results.params, sources)
+    results = made_of[0]
+    sources = dict.fromkeys(path for each in made_of for path in each.sources)
+    written = notes.provenance(results.params, sources)
+    limit = paths.first_look()
     return {
         "name": name,
         "caption": caption,
         "command": f"make reproduce PROFILE={results.params.profile} SEEDS={results.params.seeds}"
-        + (f" LIMIT={limit}" if (limit := paths.first_look()) else ""),
+        + (f" LIMIT={limit}" if limit else ""),
         "policies": results.attempts.groupby("method")["policy"].first().map(paths.show_model).to_dict(),
         "notebook": f"notebooks/{results.params.notebook}.ipynb",
-        "parameters": origin["params"],
-        "params_sha256": origin["params_sha256"],
-        "parameter_file": _file_of(origins.parameter_file(results.params.notebook, origin["params"])),
+        "parameters": written["params"],
+        "params_sha256": written["params_sha256"],
+        "parameter_file": _shown(parameter_file(results.params.notebook, written["params"])),
         "seeds": sorted(int(seed) for seed in results.attempts["seed"].unique()),
         "runs": [run for path in sources if (run := _run_of(path)) is not None],
-        "sources": origin["inputs"],
-        "layout": origin["layout"],
-        "commit": origin["commit"],
-        "dirty": origin["dirty"],
-        "packages": origin["packages"],
+        "sources": written["inputs"],
+        "layout": written["layout"],
+        "commit": written["commit"],
+        "dirty": written["dirty"],
+        "packages": written["packages"],
     }
 
 
 def _run_of(path: Path) -> dict[str, Any] | None:
     """The run that wrote a source, for the sidecar."""
-    origin = origins.origin_of(path)
-    if origin is None:
+    if (run := origin_of(path)) is None:
         return None
     return {
-        "run_id": origin.run_id,
-        "parameter_file": _file_of(origin.file),
-        "seed": origin.params.get("seed"),
-        "commit": origin.commit,
-        "dirty": origin.dirty,
-        "gpu": origin.gpu,
+        "run_id": run.run_id,
+        "parameter_file": _shown(run.file),
+        "seed": run.params.get("seed"),
+        "commit": run.commit,
+        "dirty": run.dirty,
+        "gpu": run.gpu,
         "wrote": paths.show(path),
     }
 
 
-def _file_of(file: origins.ParameterFile | None) -> str | None:
+def _shown(file: ParameterFile | None) -> str | None:
     return None if file is None else paths.show(file.path)
 
 
 # --- numbers as text ----------------------------------------------------------------------------
 
-Form = Callable[[float], str]
+Form = Callable[[Any], str]
+Columns = Mapping[str, tuple[str | tuple[str, str], Form]]
+"""By title: a column of numbers and its form, or both ends of an interval and theirs."""
 
 
 def share(x: float) -> str:
-    """A rate between 0 and 1."""
+    """A rate between 0 and 1, or seconds."""
     return f"{x:.3f}"
 
 
@@ -144,11 +148,6 @@ def signed(x: float) -> str:
 def tenths(x: float) -> str:
     """A mean count."""
     return f"{x:.1f}"
-
-
-def milli(x: float) -> str:
-    """Seconds, or another small number."""
-    return f"{x:.3f}"
 
 
 def hundredths(x: float) -> str:
@@ -171,12 +170,33 @@ def p_value(x: float) -> str:
     return "<0.001" if x < 0.001 else f"{x:.3f}"
 
 
-def show(values: pd.Series[Any], form: Form) -> list[str]:
-    """A column as text; a dash where there is no number."""
-    return ["–" if pd.isna(value) else form(float(value)) for value in values]
+def p_in_words(x: float) -> str:
+    """A p-value in a sentence."""
+    return f"p {p_value(x)}" if x < 0.001 else f"p = {p_value(x)}"
+
+
+def show(values: Iterable[Any], form: Form) -> list[str]:
+    """A column as text; a dash where there is nothing."""
+    return ["–" if pd.isna(value) else form(value) for value in values]
 
 
 def pairs(numbers: pd.DataFrame, low: str, high: str, form: Form) -> list[str]:
     """Two columns as intervals."""
     ends = zip(show(numbers[low], form), show(numbers[high], form), strict=True)
     return ["–" if a == "–" else f"[{a}, {b}]" for a, b in ends]
+
+
+def with_ends(values: Iterable[str], ends: Iterable[str]) -> list[str]:
+    """Numbers as text, each followed by its interval if it has one."""
+    return [value if end == "–" else f"{value} {end}" for value, end in zip(values, ends, strict=True)]
+
+
+def as_text(numbers: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Columns of a table as they are read; those that the numbers lack are left out."""
+    shown = {}
+    for title, (name, form) in columns.items():
+        if isinstance(name, tuple) and name[0] in numbers:
+            shown[title] = pairs(numbers, *name, form)
+        elif name in numbers:
+            shown[title] = show(numbers[name], form)
+    return pd.DataFrame(shown)

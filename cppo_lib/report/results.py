@@ -1,87 +1,49 @@
 """What the reporting notebooks read: attempt records, training metrics and prepared problems of a profile.
 
-Everything in a table or figure is computed from the `Results` of one profile, benchmark and split.
-Methods are found by looking at which records exist, and come in the order of the paper's story.
-A method has records of one seed (nothing was trained) or of all; of some is an error.
+Everything in a table or figure is computed from `Results`: the records of one profile, benchmark and split. Methods are
+found by looking at which records exist, and come in the order of `cppo_lib.report.methods`. A method has records of one
+seed (nothing was trained) or of all; of some is an error.
+
+The main table has a column for each base model on each split of a benchmark (`Results.columns`). A profile's tables are
+about its own `benchmark` and `split`; `further_cells` adds others of the same profile (`apps.test`) or of another one
+(`paper_4b/apps.test`), where another model was trained. Where one profile has records of several base models, each has
+a column: file names allow one method of a name, so the methods of a second model are called `<method>--<tag>`
+(`cppo--4b`), and stand in the row of `<method>`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import MissingArtefactError, ParameterError
-from cppo_lib.evaluation.bootstrap import Difference
+from cppo_lib.evaluation.bootstrap import Interval, bootstrap_interval
 from cppo_lib.evaluation.estimators import Scores, check_attempts, score_table
+from cppo_lib.report.methods import BASELINES, TARGET, best_known, in_order, is_ablation
 from cppo_lib.runs.parameters import Report
 from cppo_lib.runs.provenance import base_model
 
-LABELS = {
-    "direct": "Direct sampling",
-    "direct_tuned": "Direct, tuned temperature",
-    "divsampling": "DivSampling, roles",
-    "divsampling_ideas": "DivSampling, ideas",
-    "ifg": "Intent-factored generation",
-    "verbalized": "Verbalized sampling",
-    "verbalized_tail": "Verbalized sampling, tail",
-    "plan_then_solve": "Plan-then-solve (i.i.d.)",
-    "sequential": "Sequential planner",
-    "plansearch": "PlanSearch",
-    "plansearch_lite": "PlanSearch, about equal tokens",
-    "untrained": "Untrained pipeline",
-    "sft": "Planner-only SFT",
-    "grpo": "GRPO",
-    "dr_grpo": "Dr. GRPO",
-    "grpo_entropy": "GRPO, entropy bonus",
-    "unlikeliness": "Unlikeliness",
-    "nsr": "NSR",
-    "w_reinforce": "W-REINFORCE",
-    "pass_at_k": "Pass@k Training",
-    "pkpo_loo": "PKPO, loo",
-    "pkpo_annealed": "PKPO, annealed k",
-    "pkpo": "PKPO",
-    "cppo": "CPPO",
-    "reward_sum": "Reward J + R_out",
-    "reward_outcome": "Reward R_out",
-    "reward_gate": "Reward J",
-    "gate_trained": "Gate: classifier",
-    "gate_llm": "Gate: chat model",
-    "tests_fraction": "R_out: share of tests",
-    "credit_own": "Credit: own",
-    "credit_tuple": "Credit: tuple",
-    "credit_marginal": "Credit: marginal",
-    "credit_frozen": "Credit: frozen solver",
-    "group_problem": "Group: problem",
-    "group_slot": "Group: slot",
-    "group_tuple": "Group: tuple",
-    "weights_planner": "Weights: planner",
-    "weights_solver": "Weights: solver",
-    "slot_only": "Slot number for a plan",
-    "one_adapter": "LoRA, one adapter",
-    "two_adapters": "LoRA, one per role",
-    "k1": "K = 1",
-    "k2": "K = 2",
-    "k8": "K = 8",
+BENCHMARK_LABELS = {
+    "humaneval": "HumanEval",
+    "leetcode": "LeetCode",
+    "apps": "APPS",
+    "code_contests": "CodeContests",
+    "livecodebench": "LiveCodeBench",
+    "livecodebench_output": "LiveCodeBench output prediction",
 }
-HEADLINE = ("cppo", "pkpo", "grpo", "sft", "direct", "plan_then_solve")
-MOST_LINES = 8
-BASELINES = ("pkpo", "direct", "cppo")
-"""What the others are compared with, fixed before any record is read: the first that was evaluated."""
-REWARD = ("reward_sum", "reward_outcome", "reward_gate", "gate_trained", "gate_llm", "tests_fraction")
-CREDIT = ("credit_own", "credit_tuple", "credit_marginal", "credit_frozen")
-GROUPING = ("group_problem", "group_slot", "group_tuple")
-SHARING = ("weights_planner", "weights_solver", "slot_only", "one_adapter", "two_adapters")
-SWEEP = ("k1", "k2", "k8")
-ABLATIONS = (*REWARD, *CREDIT, *GROUPING, *SHARING, *SWEEP)
-"""Methods that are CPPO with one choice changed."""
+"""Names in tables; a benchmark that is not here is called as in parameter files."""
+MODEL_LABELS = {"scratch": "tiny model"}
+TAG = "--"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,6 +62,7 @@ class Results:
         limit: only the first problems of the split were used, so many; 0: all of it.
         trained_on: of each trained arm how many problems it could draw (`drawn_from`), of how many that its training
             split has (`in_split`), and how many times it drew one (`draws`).
+        memory: what functions of these records found, see `remembered`.
     """
 
     params: Report
@@ -110,15 +73,18 @@ class Results:
     models: Mapping[str, str]
     limit: int = 0
     trained_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    # --- methods ------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
-        """K of every evaluated method: those of the paper in its order, then others by name.
+        """K of every evaluated method, in order.
 
         Raises:
             ParameterError: the records of a method do not fit (`estimators.check_attempts`).
         """
-        return {method: check_attempts(self.of(method)) for method in _ordered(self.attempts["method"].unique())}
+        return {method: check_attempts(self.of(method)) for method in in_order(self.attempts["method"].unique())}
 
     @functools.cached_property
     def k(self) -> int:
@@ -127,52 +93,56 @@ class Results:
         Raises:
             ParameterError: only ablations were evaluated.
         """
-        counts = Counter(size for method, size in self.sizes.items() if method not in ABLATIONS)
+        counts = Counter(size for method, size in self.sizes.items() if not is_ablation(method))
         if not counts:
             raise ParameterError(f"{', '.join(self.sizes)} are ablations of CPPO: evaluate method cppo too")
-        return self.sizes.get("cppo", max(counts, key=lambda k: (counts[k], k)))
+        return self.sizes.get(TARGET, max(counts, key=lambda k: (counts[k], k)))
 
     @functools.cached_property
     def methods(self) -> list[str]:
         """The methods that are evaluated at `k`, in order; ablations have tables of their own."""
-        return [method for method, size in self.sizes.items() if size == self.k and method not in ABLATIONS]
+        return [method for method, size in self.sizes.items() if size == self.k and not is_ablation(method)]
 
     @functools.cached_property
     def ablations(self) -> list[str]:
         """The ablations that are evaluated at `k`, in order."""
-        return [method for method, size in self.sizes.items() if size == self.k and method in ABLATIONS]
+        return [method for method, size in self.sizes.items() if size == self.k and is_ablation(method)]
 
     @property
     def focus(self) -> list[str]:
-        """The methods that a figure with a line for each can show: all, or the best known of them."""
-        first = [*(method for method in HEADLINE if method in self.methods), *self.methods]
-        chosen = list(dict.fromkeys(first))[:MOST_LINES]
-        return [method for method in self.methods if method in chosen]
+        """The methods that a figure with a line for each can show."""
+        return best_known(self.methods)
 
     @functools.cached_property
     def arms(self) -> list[str]:
         """The trained arms but ablations, in the same order; empty where nothing was trained."""
         names = set(self.metrics["arm"]) if len(self.metrics) else set()
-        return _ordered(names - set(ABLATIONS))
-
-    @functools.cached_property
-    def scores(self) -> dict[str, Scores]:
-        """pass@K of each method and ablation: a table of seeds x problems that says what it estimates."""
-        return {method: score_table(self.of(method), k=self.k) for method in (*self.methods, *self.ablations)}
-
-    @functools.cached_property
-    def compared(self) -> dict[tuple[str, str], Difference]:
-        """Paired differences that were computed, by pair of methods; `comparisons.difference` fills it."""
-        return {}
+        return in_order(name for name in names if not is_ablation(name))
 
     @property
     def baseline(self) -> str | None:
         """The method that the others are compared with."""
         return next((method for method in BASELINES if method in self.methods), None)
 
+    # --- records and scores -------------------------------------------------------------------------------------------
+
     def of(self, method: str) -> pd.DataFrame:
         """The records of one method."""
         return self.attempts[self.attempts["method"] == method]
+
+    @functools.cached_property
+    def scores(self) -> dict[str, Scores]:
+        """pass@K of each method and ablation: a table of seeds x problems that says what it estimates."""
+        return {method: score_table(self.of(method), k=self.k) for method in (*self.methods, *self.ablations)}
+
+    def interval(self, table: pd.DataFrame) -> Interval:
+        """The mean of a table of seeds x problems with its interval, as all reports draw it."""
+        return bootstrap_interval(table, resamples=self.params.resamples, seed=self.params.seed)
+
+    @functools.cached_property
+    def groups(self) -> pd.Series[str]:
+        """The group of each problem: its difficulty, or its family and clue."""
+        return self.attempts.drop_duplicates("problem_id").set_index("problem_id")["group"]
 
     def cut_share(self, method: str) -> float:
         """The share of the method's programs that used all the tokens they may have, and may be unfinished."""
@@ -188,10 +158,35 @@ class Results:
         """The closed forms for another k."""
         return None if self.hidden is None else crossroads.ceilings(k, self.hidden)
 
-    def ceilings_by_k(self, most: int | None = None) -> dict[int, Mapping[str, Any]]:
-        """The closed forms for k = 1..most, by default K; empty where the optimum is unknown."""
-        each = {k: self.ceilings_at(k) for k in range(1, (most or self.k) + 1)}
-        return {k: closed for k, closed in each.items() if closed is not None}
+    # --- the main table -----------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        """The base model of these records; of a column of the main table, the only one."""
+        return self.models[self.methods[0]]
+
+    @property
+    def title(self) -> str:
+        """What a column of the main table is called."""
+        benchmark, split = self.params.benchmark, self.params.split
+        where = BENCHMARK_LABELS.get(benchmark, benchmark) + ("" if split == "test" else f" ({split})")
+        return f"{model_label(self.model)}, {where}"
+
+    @functools.cached_property
+    def columns(self) -> list[Results]:
+        """The columns of the main table: one for each base model of these records, then those of `further_cells`.
+
+        Raises:
+            MissingArtefactError: one of `further_cells` has no records.
+            ParameterError: columns of several K, or two methods of one model that would stand in the same row.
+        """
+        found = _by_model(self)
+        for profile, benchmark, split in self.params.cells[1:]:
+            changes = {"profile": profile, "benchmark": benchmark, "split": split}
+            found += _by_model(load_results(self.params.model_copy(update=changes)))
+        if len(sizes := {column.k for column in found}) > 1:
+            raise ParameterError(f"the cells of the main table have several K ({sizes}): list those of one K only")
+        return found
 
     def setting(self) -> str:
         """The sizes behind every number, in words, for captions."""
@@ -209,14 +204,51 @@ class Results:
         )
 
 
-def label(method: str) -> str:
-    """The name of a method in tables and figures."""
-    return LABELS.get(method, method)
+def remembered(compute: Callable[Concatenate[Results, P], T]) -> Callable[Concatenate[Results, P], T]:
+    """A function of results whose answer for the same results and arguments is computed once."""
+
+    @functools.wraps(compute)
+    def recall(results: Results, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (compute, *args, *kwargs.items())
+        if key not in results.memory:
+            results.memory[key] = compute(results, *args, **kwargs)
+        answer: T = results.memory[key]
+        return answer
+
+    return recall
 
 
-def _ordered(names: Any) -> list[str]:
-    known = list(LABELS)
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+def settings(columns: Sequence[Results]) -> str:
+    """The sizes behind every number of all columns, in words, for captions."""
+    return "; ".join(dict.fromkeys(column.setting() for column in columns))
+
+
+def model_label(model: str) -> str:
+    """A base model's name in tables: the last part of a hub id or folder."""
+    return MODEL_LABELS.get(model, model.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _by_model(results: Results) -> list[Results]:
+    """The records of each base model, in the order of the methods."""
+    models: dict[str, list[str]] = {}
+    for method in results.methods:
+        models.setdefault(results.models[method], []).append(method)
+    return [results] if len(models) == 1 else [_renamed(results, methods) for methods in models.values()]
+
+
+def _renamed(results: Results, methods: Sequence[str]) -> Results:
+    rows = {method: method.split(TAG)[0] for method in methods}
+    if len(set(rows.values())) < len(rows):
+        raise ParameterError(
+            f"methods {', '.join(methods)} of one base model share a row of the main table: what follows {TAG} in a "
+            "method's name only tells base models apart"
+        )
+    kept = results.attempts[results.attempts["method"].isin(methods)]
+    models = {rows[method]: results.models[method] for method in methods}
+    return replace(results, attempts=kept.assign(method=kept["method"].map(rows)), models=models)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def load_results(params: Report) -> Results:
@@ -229,12 +261,12 @@ def load_results(params: Report) -> Results:
     """
     runs = paths.runs_root() / params.profile
     records = _record_files(params, runs / "04_evaluation")
-    origins = [
+    made_with = [
         store.read_json(paths.require(paths.meta_path(path), notebook="04_evaluation"))["params"] for path in records
     ]
     frames = [
-        _plain_nulls(store.read_parquet(path)).assign(program_limit=origin["max_program_tokens"])
-        for path, origin in zip(records, origins, strict=True)
+        _plain_nulls(store.read_parquet(path)).assign(program_limit=made["max_program_tokens"])
+        for path, made in zip(records, made_with, strict=True)
     ]
     attempts = pd.concat(frames, ignore_index=True)
     metric_files = [
@@ -254,17 +286,12 @@ def load_results(params: Report) -> Results:
         if "hidden_method" not in problems:
             what = f"{paths.show(path)} is of an older version"
             raise MissingArtefactError(f"{what}: run notebooks/01_data_prep.ipynb again")
-        hidden = _hidden(problems, attempts)
+        evaluated = problems[problems["id"].isin(attempts["problem_id"].unique())]
+        hidden = tuple(zip(evaluated["group"], evaluated["hidden_method"], strict=True))
         sources.append(path)
-    models = {_method_and_seed(path.name)[0]: base_model(path) for path in records}
-    limit = _limit(params, origins)
+    models = {_method_and_seed(path)[0]: base_model(path) for path in records}
+    limit = _limit(params, made_with)
     return Results(params, attempts, metrics, hidden, tuple(sources), models, limit, trained_on)
-
-
-def _hidden(problems: pd.DataFrame, attempts: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Context and hidden method of the problems that were evaluated."""
-    evaluated = problems[problems["id"].isin(attempts["problem_id"].unique())]
-    return tuple(zip(evaluated["group"], evaluated["hidden_method"], strict=True))
 
 
 def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:
@@ -272,7 +299,7 @@ def _limit(params: Report, evaluations: list[dict[str, Any]]) -> int:
 
     A benchmark that holds as many problems as its preparation may take counts as cut: nobody has looked further.
     """
-    limits = [origin["limit"] for origin in evaluations]
+    limits = [evaluation["limit"] for evaluation in evaluations]
     path = paths.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
     if path.exists():
         prepared = store.read_json(path)
@@ -285,7 +312,7 @@ def _record_files(params: Report, folder: Path) -> list[Path]:
     prefix = f"{params.benchmark}.{params.split}."
     found: dict[str, set[int]] = {}
     for path in folder.glob(f"{prefix}*.parquet"):
-        method, seed = _method_and_seed(path.name)
+        method, seed = _method_and_seed(path)
         if seed < params.seeds:
             found.setdefault(method, set()).add(seed)
     if not found:
@@ -296,13 +323,13 @@ def _record_files(params: Report, folder: Path) -> list[Path]:
     return [paths.require(path, notebook="04_evaluation") for path in files]
 
 
-def _method_and_seed(name: str) -> tuple[str, int]:
-    _, _, method, seed, _ = name.split(".")
+def _method_and_seed(records: Path) -> tuple[str, int]:
+    _, _, method, seed, _ = records.name.split(".")
     return method, int(seed.removeprefix("s"))
 
 
-def _run(metrics_file: Path) -> dict[str, Any]:
-    arm, _, seed = metrics_file.parent.name.rpartition(".s")
+def _run(file_of_arm: Path) -> dict[str, Any]:
+    arm, _, seed = file_of_arm.parent.name.rpartition(".s")
     return {"arm": arm, "seed": int(seed)}
 
 
@@ -311,14 +338,3 @@ def _plain_nulls(frame: pd.DataFrame) -> pd.DataFrame:
     nullable = ["plan", "valid", "strategy", "followed", "program_method"]
     columns = {name: frame[name].astype(object) for name in nullable}
     return frame.assign(**{name: c.where(c.notna(), None) for name, c in columns.items()})
-
-
-def require_training(results: Results) -> pd.DataFrame:
-    """The training metrics. Raises MissingArtefactError where no arm was trained."""
-    if not results.arms:
-        profile = results.params.profile
-        raise MissingArtefactError(
-            f"no training metrics of profile {profile}: run notebooks/03_rl_training.ipynb first "
-            f"(or make reproduce PROFILE={profile})"
-        )
-    return results.metrics

@@ -160,7 +160,7 @@ def test_null_columns_keep_their_types_so_that_methods_fit_together(prepared):
 def test_the_reporting_notebooks_read_the_records(prepared):
     evaluate(parameters())
     evaluate(parameters(method="direct", procedure="direct", policy="sft"))
-    from cppo_lib.report.tables.registry import main_tables
+    from cppo_lib.report.tables.main import main_table
     from cppo_lib.runs.parameters import PaperTables
     from cppo_lib.runs.stages.data_prep import facts_of
 
@@ -171,7 +171,7 @@ def test_the_reporting_notebooks_read_the_records(prepared):
         PaperTables.model_validate(report | {"resamples": 100, "figures_dir": "", "further_cells": []})
     )
     assert results.methods == ["direct", "sft"]
-    assert len(main_tables(results)[0].numbers) == 5  # two methods and three closed forms
+    assert len(main_table(results).numbers) == 5  # two methods and three closed forms
 
 
 def scripted(procedure: str, plan: str) -> pd.DataFrame:

@@ -16,10 +16,11 @@ from cppo_lib.evaluation.bootstrap import paired_difference
 from cppo_lib.evaluation.estimators import IidScores
 from cppo_lib.evaluation.significance import holm
 from cppo_lib.report import render
-from cppo_lib.report.cells import load_cells
 from cppo_lib.report.comparisons import mark
 from cppo_lib.report.results import load_results
-from cppo_lib.report.tables import registry as tables
+from cppo_lib.report.tables.card import card_table
+from cppo_lib.report.tables.main import comparison_table, main_table
+from cppo_lib.report.tables.registry import make_table
 
 MODEL = "Qwen/Qwen3.5-9B"
 
@@ -53,12 +54,10 @@ def three(runs: Path) -> Path:
     return runs
 
 
-def test_cells_stand_side_by_side_and_share_one_adjustment(three: Path, tmp_path: Path) -> None:
+def test_columns_stand_side_by_side_and_share_one_adjustment(three: Path, tmp_path: Path) -> None:
     further = ["apps.test", "code_contests.test"]
-    results = load_results(params(benchmark="livecodebench", further_cells=further))
-    cells = load_cells(results)
-    comparisons = tables.compare(cells)
-    table = tables.main_table(cells, comparisons)
+    table = make_table("T1_main", load_results(params(benchmark="livecodebench", further_cells=further)))
+    assert table is not None
     titles = ["Qwen3.5-9B, LiveCodeBench", "Qwen3.5-9B, APPS", "Qwen3.5-9B, CodeContests"]
     assert list(table.shown.columns) == ["Method", *titles]
     assert list(table.shown["Method"]) == ["Direct sampling", "PKPO", "CPPO"]
@@ -68,22 +67,22 @@ def test_cells_stand_side_by_side_and_share_one_adjustment(three: Path, tmp_path
     shown = table.shown.set_index("Method").loc["CPPO", titles[1]]
     assert shown == f"{row['pass@4']:.3f}{row['mark']} [{row['low']:.3f}, {row['high']:.3f}]"
     assert "CPPO is significantly higher in 3 of 3 cells at p < 0.05, in 3 of 3 after Holm's" in table.caption
-    render.write_table(table, tmp_path, *(cell.results for cell in cells))
+    render.write_table(table, tmp_path)
     record = json.loads((tmp_path / "T1_main.json").read_text())
     assert {Path(path).name.split(".")[0] for path in record["sources"]} >= {"apps", "code_contests", "livecodebench"}
     assert "04_evaluation/apps.test.cppo.s0" in {run["run_id"] for run in record["runs"]}
 
 
-def test_one_profile_with_two_models_has_a_cell_for_each(runs: Path) -> None:
+def test_one_profile_with_two_models_has_a_column_for_each(runs: Path) -> None:
     write_base(runs, model=MODEL)
     for arm in ("pkpo", "cppo"):
         write_arm(runs, arm, 0)
     write_cell(runs, "humaneval")
     write_cell(runs, "humaneval", tag="--4b")
-    cells = load_cells(load_results(params(benchmark="humaneval")))
-    assert [cell.title for cell in cells] == ["Qwen3.5-9B, HumanEval", "Qwen3.5-9B--4b, HumanEval"]
-    assert [cell.results.methods for cell in cells] == [["direct", "pkpo", "cppo"]] * 2
-    table = tables.main_table(cells, tables.compare(cells))
+    results = load_results(params(benchmark="humaneval"))
+    assert [column.title for column in results.columns] == ["Qwen3.5-9B, HumanEval", "Qwen3.5-9B--4b, HumanEval"]
+    assert [column.methods for column in results.columns] == [["direct", "pkpo", "cppo"]] * 2
+    table = main_table(results)
     assert len(table.numbers) == 6 and table.shown.shape == (3, 3)
 
 
@@ -91,9 +90,9 @@ def test_where_a_model_lies_on_a_machine_is_not_published(runs: Path, tmp_path: 
     write_base(runs)
     folder = "/some/place/Coder-0.5B"
     write_records(runs, simulate("direct", problems=4).assign(policy=folder), policy=folder)
-    results = load_results(params())
-    cells = load_cells(results)
-    written = render.write_table(tables.main_table(cells, tables.compare(cells)), tmp_path, results)
+    table = make_table("T1_main", load_results(params()))
+    assert table is not None
+    written = render.write_table(table, tmp_path)
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in written}
     assert ",Coder-0.5B," in texts[".csv"] and '"direct": "Coder-0.5B"' in texts[".json"]
     assert "/some/place" not in "".join(texts.values())
@@ -105,15 +104,15 @@ def test_two_methods_in_one_row_are_refused(runs: Path) -> None:
         policy = "base" if method == "direct" else "some/model"
         write_records(runs, simulate("direct", problems=4).assign(method=method), policy=policy)
     with pytest.raises(ParameterError, match="share a row of the main table"):
-        load_cells(load_results(params()))
+        main_table(load_results(params()))
 
 
-def test_cells_of_another_profile_and_missing_ones(three: Path) -> None:
+def test_columns_of_another_profile_and_missing_ones(three: Path) -> None:
     write_cell(three, "humaneval", profile="other", tag="--x")
     results = load_results(params(benchmark="apps", further_cells=["other/humaneval.test"]))
-    assert load_cells(results)[1].results.params.profile == "other"
+    assert results.columns[1].params.profile == "other"
     with pytest.raises(MissingArtefactError, match=r"leetcode\.test\.<method>\.s<seed>\.parquet is missing"):
-        load_cells(load_results(params(benchmark="apps", further_cells=["leetcode.test"])))
+        main_table(load_results(params(benchmark="apps", further_cells=["leetcode.test"])))
 
 
 def test_a_cell_name_is_read_and_checked() -> None:
@@ -124,9 +123,7 @@ def test_a_cell_name_is_read_and_checked() -> None:
 
 
 def test_comparisons_list_both_tests_and_the_best_of_all(three: Path) -> None:
-    cells = load_cells(load_results(params(benchmark="apps")))
-    comparisons = tables.compare(cells)
-    table = tables.comparison_table(cells, comparisons)
+    table = comparison_table(load_results(params(benchmark="apps")))
     assert table is not None
     assert list(table.numbers["method"]) == ["direct", "cppo", "cppo"]
     last = table.numbers.iloc[-1]
@@ -149,10 +146,9 @@ def test_scores_that_never_differ_have_no_detectable_effect(runs: Path) -> None:
     write_base(runs)
     for method in ("pkpo", "grpo"):
         write_records(runs, simulate("pkpo", problems=6).assign(method=method))
-    cells = load_cells(load_results(params()))
-    comparisons = tables.compare(cells)
-    assert "differences of –," in tables.main_table(cells, comparisons).caption
-    table = tables.comparison_table(cells, comparisons)
+    results = load_results(params())
+    assert "differences of –," in main_table(results).caption
+    table = comparison_table(results)
     assert table is not None and list(table.shown["found with 80 % power"]) == ["–"]
 
 
@@ -162,7 +158,7 @@ def test_scores_that_never_differ_have_no_detectable_effect(runs: Path) -> None:
 def test_the_card_has_ours_where_a_row_was_evaluated(three: Path) -> None:
     further = ["apps.test", "code_contests.test"]
     results = load_results(params(benchmark="livecodebench", further_cells=further))
-    table = tables.card_table(load_cells(results))
+    table = card_table(results)
     assert table is not None
     card = table.numbers[table.numbers["source"] == "card"]
     rows = card.set_index(["benchmark", "variant", "method"]).sort_index()
@@ -180,7 +176,7 @@ def test_the_card_has_ours_where_a_row_was_evaluated(three: Path) -> None:
 
 def test_the_card_takes_the_variant_from_the_options(three: Path) -> None:
     write_options(three, "livecodebench", release="release_v6", subset="first_500_by_date")
-    table = tables.card_table(load_cells(load_results(params(benchmark="livecodebench"))))
+    table = card_table(load_results(params(benchmark="livecodebench")))
     assert table is not None
     ours = table.numbers[table.numbers["ours"].notna()]
     assert list(ours["variant"]) == ["fixed 500-problem slice"]
@@ -189,4 +185,4 @@ def test_the_card_takes_the_variant_from_the_options(three: Path) -> None:
 def test_no_card_without_any_of_its_rows(runs: Path) -> None:
     write_base(runs)
     write_records(runs, simulate("cppo", problems=4))
-    assert tables.card_table(load_cells(load_results(params()))) is None
+    assert card_table(load_results(params())) is None

@@ -1,4 +1,4 @@
-"""Tables, claims and figures from the records of a small simulated profile."""
+"""Tables, conclusions and figures from the records of a small simulated profile."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.evaluation.diversity import method_coverage
 from cppo_lib.evaluation.estimators import KEY, pass_at_k
-from cppo_lib.report import claims, reading, render
-from cppo_lib.report.cells import load_cells
+from cppo_lib.report import conclusions, render
 from cppo_lib.report.figures import registry as plots
-from cppo_lib.report.figures.style import look
+from cppo_lib.report.methods import look
 from cppo_lib.report.results import Results, load_results
-from cppo_lib.report.tables import registry as tables
+from cppo_lib.report.tables import attempts as tables
+from cppo_lib.report.tables.main import main_table
+from cppo_lib.report.tables.registry import ELSEWHERE, TABLES, make_table
 from cppo_lib.runs.parameters import PaperTables
 
 ATTEMPT_TABLES = ["T6_budget", "T7_diversity", "T7_repetition", "T7_decomposition", "S1_verdicts"]
@@ -36,14 +37,15 @@ def params(**changes: object) -> PaperTables:
     return PaperTables(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def main_table(results: Results) -> render.Table:
-    cells = load_cells(results)
-    return tables.main_table(cells, tables.compare(cells))
-
-
 def every_table(results: Results) -> list[render.Table]:
-    groups = (tables.main_tables, tables.ablation_tables, tables.attempt_tables)
-    return [table for group in groups for table in group(results)]
+    """What 05_paper_tables makes of these records."""
+    return [table for name in TABLES if name not in ELSEWHERE and (table := make_table(name, results))]
+
+
+def named(name: str, results: Results) -> render.Table:
+    table = make_table(name, results)
+    assert table is not None and table.name == name
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +84,9 @@ def test_results_of_a_first_look_are_marked_as_partial(
     results = load_results(params())
     assert results.setting().startswith("PARTIAL, the first 4 problems only: crossroads")
     # The parameter files of `smoke` hold a limit too, and its runs are whole.
-    assert render.sidecar("T1", "caption", results)["command"].endswith(f" SEEDS={results.params.seeds}")
+    assert render.sidecar("T1", "caption", [results])["command"].endswith(f" SEEDS={results.params.seeds}")
     monkeypatch.setenv("CPPO_RUNS", str(runs / "first-4"))
-    assert render.sidecar("T1", "caption", results)["command"].endswith(" LIMIT=4")
+    assert render.sidecar("T1", "caption", [results])["command"].endswith(" LIMIT=4")
 
 
 @pytest.mark.parametrize(("prepared", "most", "limit"), [(3, 0, 0), (3, 3, 3), (4, 0, 0), (5, 0, 4), (5, 8, 4)])
@@ -104,15 +106,26 @@ def test_the_ceilings_are_those_of_the_evaluated_problems(runs: Path, two_seeds:
     write_runs(runs, problems=24)
     results = load_results(params())
     assert results.hidden is not None and len(results.hidden) == 24 < len(two_seeds.hidden or ())
-    assert results.ceilings_by_k()[2] == crossroads.ceilings(2, results.hidden)
+    assert results.ceilings_at(2) == crossroads.ceilings(2, results.hidden)
     rows = main_table(results).numbers.set_index("method")
     assert rows.loc["closed_form.independent", "pass@4"] == crossroads.ceilings(4, results.hidden)["independent"] > 0.8
 
 
 def test_equal_ceilings_leave_nothing_to_show(runs: Path) -> None:
     write_runs(runs, problems=12)  # one problem per context
-    text = reading.reading(load_results(params()))
+    text = conclusions.reading(load_results(params()))
     assert "Both ceilings of these problems are 1.000: they are too few, or K too small, to show coordination." in text
+
+
+@pytest.mark.parametrize("independent", [0.55, 0.6, 0.75, 0.79, 0.8])
+def test_the_names_of_the_ceilings_do_not_cover_each_other(
+    two_seeds: Results, monkeypatch: pytest.MonkeyPatch, independent: float
+) -> None:
+    monkeypatch.setattr(Results, "ceilings", {"independent": independent, "coordinated": 0.8})
+    figure = plots.FIGURES["fig1_headline"].draw(two_seeds)
+    figure.draw_without_rendering()
+    first, second = (text.get_window_extent() for text in figure.axes[0].texts if "ceiling" in text.get_text())
+    assert first.x1 < second.x0
 
 
 def test_programs_that_the_limit_on_tokens_cut_are_counted(runs: Path, two_seeds: Results) -> None:
@@ -123,10 +136,10 @@ def test_programs_that_the_limit_on_tokens_cut_are_counted(runs: Path, two_seeds
     write_records(runs, cut, policy="arm:cppo", tokens=20)
     results = load_results(params())
     assert [results.cut_share(method) for method in ("direct", "cppo")] == [0.0, 0.25]
-    [verdicts] = [table for table in tables.attempt_tables(results) if table.name == "S1_verdicts"]
+    verdicts = tables.verdict_table(results)
     assert list(verdicts.shown["cut"]) == ["0.0"] * 5 + ["25.0"]
     said = "A program may have 20 or 40 tokens: 0.000 to 0.250 of a method's programs used them all"
-    assert said in main_table(results).caption and said in reading.reading(results)
+    assert said in main_table(results).caption and said in conclusions.reading(results)
 
 
 def test_captions_say_how_many_problems_training_saw_and_the_reading_what_was_cut(runs: Path) -> None:
@@ -146,11 +159,11 @@ def test_captions_say_how_many_problems_training_saw_and_the_reading_what_was_cu
         return load_results(params())
 
     said = "RL made 20 draws from the 178 problems of its training split."
-    assert said in main_table(told(178)).caption and "In training" not in reading.reading(told(178))
+    assert said in main_table(told(178)).caption and "In training" not in conclusions.reading(told(178))
     said = "RL made 20 draws from 16 of the 178 problems of its training split; the prompts of the others are too long"
     results = told(16, cut=0.5)
-    assert said in main_table(results).caption and said in reading.reading(results)
-    text = reading.reading(results)
+    assert said in main_table(results).caption and said in conclusions.reading(results)
+    text = conclusions.reading(results)
     assert "In training max_plan_tokens cut 0.500 of an arm's plans" in text and "max_program_tokens cut" not in text
 
 
@@ -178,7 +191,7 @@ def test_missing_inputs_name_their_notebook(runs: Path) -> None:
 
 
 def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) -> None:
-    """Two untrained methods on humaneval: tables, the headline and the claims still work."""
+    """Two untrained methods on humaneval: tables, the headline and the conclusions still work."""
     for method in ("direct", "plan_then_solve"):
         frame = simulate(method, problems=6).assign(benchmark="humaneval", program_method=None, group="")
         write_records(runs, frame, policy="Qwen/Qwen2.5-Coder-0.5B-Instruct")
@@ -187,13 +200,13 @@ def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) ->
     assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]
     assert "minus Direct sampling" in main.shown
     written = every_table(results)
-    assert [table.name for table in written] == ["T1_main", "S3_comparisons", *ATTEMPT_TABLES]
+    assert [table.name for table in written] == ["T1_main", *ATTEMPT_TABLES, "S3_comparisons"]
     for table in written:
-        assert len(render.write_table(table, tmp_path, results)) == 4
+        assert len(render.write_table(table, tmp_path)) == 4
     drawn = ["fig1_headline", "fig3_pass_at_k", "fig4_diversity", "fig5_terms", "fig6_verdicts"]
     assert plots.possible(results) == drawn
     assert len(plots.write_figure("fig3_pass_at_k", tmp_path, results)) == 3
-    assert claims.claims(results) == [] and "CPPO is not among the methods" in reading.reading(results)
+    assert conclusions.checks(results) == [] and "CPPO is not among the methods" in conclusions.reading(results)
     with pytest.raises(ParameterError, match="crossroads only"):
         tables.coverage_table(results)
     with pytest.raises(MissingArtefactError, match=r"03_rl_training\.ipynb"):
@@ -231,7 +244,8 @@ def test_budget_table_counts_what_a_problem_costs(two_seeds: Results) -> None:
 
 
 def test_diversity_table_decomposes_the_score(two_seeds: Results) -> None:
-    breadth, repetition, rows = (table.numbers.set_index("method") for table in tables.diversity_tables(two_seeds))
+    makers = (tables.breadth_table, tables.repetition_table, tables.decomposition_table)
+    breadth, repetition, rows = (make(two_seeds).numbers.set_index("method") for make in makers)
     for method in METHODS:
         total = rows.loc[method, ["skill", "heterogeneity", "correlation"]].sum()
         assert total == pytest.approx(pass_at_k(two_seeds.of(method)))
@@ -244,10 +258,11 @@ def test_diversity_table_decomposes_the_score(two_seeds: Results) -> None:
 
 def test_diversity_table_leaves_out_what_few_tuples_cannot_tell(runs: Path) -> None:
     write_runs(runs, problems=3, tuples=2)
-    breadth, _, parts = tables.diversity_tables(load_results(params()))
+    results = load_results(params())
+    breadth, parts = tables.breadth_table(results), tables.decomposition_table(results)
     assert parts.shown.set_index("Method").loc["CPPO", "skill"] == "–"
     assert breadth.shown.set_index("Method").loc["CPPO", "methods"] != "–"
-    texts = [text.get_text() for text in plots.FIGURES["fig5_terms"].draw(load_results(params())).axes[0].texts]
+    texts = [text.get_text() for text in plots.FIGURES["fig5_terms"].draw(results).axes[0].texts]
     assert texts == ["needs 4 tuples"] * 2  # of SFT and CPPO
 
 
@@ -274,7 +289,7 @@ def test_coverage_table_counts_tuples_that_try_a_method(two_seeds: Results) -> N
 
 def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) -> None:
     for table in every_table(two_seeds):
-        paths = render.write_table(table, tmp_path, two_seeds)
+        paths = render.write_table(table, tmp_path)
         assert [path.suffix for path in paths] == [".csv", ".md", ".tex", ".json"]
     numbers = pd.read_csv(tmp_path / "T1_main.csv").set_index("method")
     assert numbers.loc["cppo", "pass@4"] == pytest.approx(pass_at_k(two_seeds.of("cppo")))
@@ -288,29 +303,29 @@ def test_tables_are_written_in_four_forms(two_seeds: Results, tmp_path: Path) ->
 
 
 def test_tables_depend_on_the_records_alone(two_seeds: Results, tmp_path: Path) -> None:
-    table = main_table(two_seeds)
-    first = [p.read_bytes() for p in render.write_table(table, tmp_path, two_seeds)]
-    again = main_table(in_the_world(load_results(params(seeds=2))))
-    assert [p.read_bytes() for p in render.write_table(again, tmp_path, two_seeds)] == first
+    table = named("T1_main", two_seeds)
+    first = [p.read_bytes() for p in render.write_table(table, tmp_path)]
+    again = named("T1_main", in_the_world(load_results(params(seeds=2))))
+    assert [p.read_bytes() for p in render.write_table(again, tmp_path)] == first
 
 
-# --- claims and README --------------------------------------------------------------------------
+# --- conclusions and README --------------------------------------------------------------------------
 
 
-def test_claims_hold_for_methods_made_to_show_them(two_seeds: Results) -> None:
-    found = {claim.text: claim for claim in claims.claims(two_seeds)}
+def test_checks_hold_for_methods_made_to_show_them(two_seeds: Results) -> None:
+    found = {check.text: check for check in conclusions.checks(two_seeds)}
     assert len(found) == 7
     assert found["CPPO is above the independent ceiling"].holds
     assert "against 0.609" in found["CPPO is above the independent ceiling"].evidence
     assert str(found["CPPO is above PKPO"]).startswith("[x] CPPO is above PKPO: difference +0.")
 
 
-def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
+def test_checks_fail_when_the_records_say_so(two_seeds: Results) -> None:
     """GRPO's records under CPPO's name: below the ceiling, below PKPO."""
     others = two_seeds.attempts[two_seeds.attempts["method"] != "cppo"]
     renamed = two_seeds.of("grpo").assign(method="cppo")
     worse = dataclasses.replace(two_seeds, attempts=pd.concat([others, renamed], ignore_index=True))
-    found = {claim.text: claim.holds for claim in claims.claims(worse)}
+    found = {check.text: check.holds for check in conclusions.checks(worse)}
     assert not found["CPPO is above the independent ceiling"]
     assert not found["CPPO reaches 85% of the coordinated ceiling"]
     assert not found["CPPO is above PKPO"]
@@ -319,22 +334,22 @@ def test_claims_fail_when_the_records_say_so(two_seeds: Results) -> None:
 
 def test_readme_block_replaces_what_is_between_the_markers(two_seeds: Results, tmp_path: Path) -> None:
     readme, folder = tmp_path / "README.md", tmp_path / "figures"
-    readme.write_text(f"# Title\n\n{claims.BEGIN}\nold\n{claims.END}\n\nMore.\n")
+    readme.write_text(f"# Title\n\n{conclusions.BEGIN}\nold\n{conclusions.END}\n\nMore.\n")
     with pytest.raises(MissingArtefactError, match=r"06_figures\.ipynb"):
-        claims.readme_block(folder, readme=readme)
+        conclusions.readme_block(folder, readme=readme)
     plots.write_figure("fig1_headline", folder, two_seeds)
-    render.write_table(main_table(two_seeds), folder, two_seeds)
-    claims.write_claims(claims.claims(two_seeds), folder)
-    block = claims.readme_block(folder, readme=readme)
-    assert claims.update_readme(readme, block)
+    render.write_table(named("T1_main", two_seeds), folder)
+    conclusions.write_conclusions(two_seeds, folder)
+    block = conclusions.readme_block(folder, readme=readme)
+    assert conclusions.update_readme(readme, block)
     text = readme.read_text()
-    assert text.startswith(f"# Title\n\n{claims.BEGIN}\n![Headline")
+    assert text.startswith(f"# Title\n\n{conclusions.BEGIN}\n![Headline")
     assert "(figures/fig1_headline.png)" in text and "| CPPO " in text and "- [x] CPPO" in text
-    assert text.endswith(f"{claims.END}\n\nMore.\n") and "old" not in text
-    assert not claims.update_readme(readme, block)
+    assert text.endswith(f"{conclusions.END}\n\nMore.\n") and "old" not in text
+    assert not conclusions.update_readme(readme, block)
     readme.write_text("# No markers\n")
     with pytest.raises(CPPOError, match="needs the lines"):
-        claims.update_readme(readme, block)
+        conclusions.update_readme(readme, block)
 
 
 # --- figures ------------------------------------------------------------------------------------

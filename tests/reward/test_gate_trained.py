@@ -17,7 +17,7 @@ from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.report import render
 from cppo_lib.report.results import load_results
-from cppo_lib.report.tables import registry as tables
+from cppo_lib.report.tables.registry import make_table
 from cppo_lib.reward import gate_rules as gate
 from cppo_lib.reward import score
 from cppo_lib.reward.gate_classifier import TrainedGate
@@ -266,7 +266,7 @@ def test_t8_has_a_row_for_each_gate_and_leads_back_to_its_records(runs, tmp_path
     write_runs(runs, problems=4)
     values = {"profile": "test", "benchmark": "crossroads", "split": "test", "seeds": 1, "resamples": 200}
     results = load_results(PaperTables(**values, figures_dir="", seed=0, further_cells=[]))
-    assert tables.gate_table(results) is None
+    assert make_table("T8_gate", results) is None
     rows = [
         {"problem_id": f"p{i}", "kind": kind, "valid": kind == "valid", "gate": "rules", "score": None}
         | {"accepted": kind == "valid" and i > 0 or kind == "garbled" and i < 2}
@@ -277,13 +277,13 @@ def test_t8_has_a_row_for_each_gate_and_leads_back_to_its_records(runs, tmp_path
     stage = runs / "test" / "02_planner_sft"
     store.write_parquet(stage / RECORDS, frame_of(rows))
     notes.write_meta(stage / RECORDS, gate_world.planner_sft())
-    table = tables.gate_table(results)
+    table = make_table("T8_gate", results)
     by_rules = table.numbers.set_index("gate").loc["rules"]
     assert by_rules[["precision", "recall", "repeated", "garbled"]].tolist() == [0.6, 0.75, 0, 0.5]
     assert by_rules["precision_low"] < 0.6 < by_rules["precision_high"] <= 1
     assert table.shown.iloc[1, 1] == "–" and table.shown.iloc[1, 3] == "0.000"
     folder = runs / "test" / "figures"
-    written = render.write_table(table, folder, tables.gate_results(results))
+    written = render.write_table(table, folder)
     assert [path.name for path in written] == [f"T8_gate.{end}" for end in ("csv", "md", "tex", "json")]
     assert trace.main(["T8", "--profile", "test"]) == 0
     assert "gate_decisions.parquet" in capsys.readouterr().out

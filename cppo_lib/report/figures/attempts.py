@@ -13,10 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cppo_lib.evaluation.bootstrap import bootstrap_interval, pass_at_k_curve
+from cppo_lib.evaluation.bootstrap import pass_at_k_curve
 from cppo_lib.evaluation.decomposition import TERMS, decomposition
 from cppo_lib.evaluation.diversity import tuple_table
-from cppo_lib.report.comparisons import TARGET, draws
 from cppo_lib.report.figures.style import (
     CEILINGS,
     COLUMN,
@@ -26,11 +25,11 @@ from cppo_lib.report.figures.style import (
     canvas,
     ceiling_lines,
     line,
-    look,
     method_axis,
     seed_points,
 )
-from cppo_lib.report.results import Results, label
+from cppo_lib.report.methods import TARGET, label, look
+from cppo_lib.report.results import Results
 from cppo_lib.report.tables.attempts import VERDICTS, coverage_table, enough_tuples
 
 MOST_K = 8
@@ -52,7 +51,7 @@ def _rows(axes: Axes, results: Results, methods: Sequence[str]) -> None:
     """A row for each method: marker, interval, the value at the right, and its seeds below."""
     for row, method in enumerate(methods):
         scores = results.scores[method]
-        mean = bootstrap_interval(scores, **draws(results))
+        mean = results.interval(scores)
         axes.plot([mean.low, mean.high], [row, row], color=look(method).color, lw=2.5, zorder=2)
         big(axes, mean.estimate, row, method)
         if len(scores) > 1:
@@ -77,8 +76,8 @@ def fig3_pass_at_k(results: Results) -> Figure:
             if len(seeds := results.scores[method].mean(axis=1)) > 1:
                 seed_points(axes, np.full(len(seeds), results.k + 0.18), seeds)
         for name, (title, dashes) in CEILINGS.items():
-            values = [float(row[name]) for row in results.ceilings_by_k(MOST_K).values()]
-            if values:
+            if results.hidden is not None:
+                values = [float((results.ceilings_at(k) or {})[name]) for k in ks]
                 axes.plot(ks, values, color="k", ls=dashes, lw=1, label=title)
         axes.set_xticks(ks)
         axes.set_xlabel("k, programs verified")
@@ -126,7 +125,7 @@ def fig5_terms(results: Results) -> Figure:
                 continue
             terms = decomposition(results.of(method))
             for axes, term in zip(grid, (*TERMS, "observed"), strict=True):
-                mean = bootstrap_interval(terms[term].unstack("problem_id"), **draws(results))
+                mean = results.interval(terms[term].unstack("problem_id"))
                 axes.barh(row, mean.estimate, color=look(method).color, height=0.65)
                 axes.plot([mean.low, mean.high], [row, row], color="k", lw=1)
         for axes, title in zip(grid, titles, strict=True):
@@ -185,7 +184,7 @@ def fig8_groups(results: Results) -> Figure:
             if method in (TARGET, results.baseline):
                 for row, name in enumerate(names):
                     part = results.scores[method].loc[:, groups[groups == name].index]
-                    mean = bootstrap_interval(part, **draws(results))
+                    mean = results.interval(part)
                     shift = 0.12 if method == TARGET else -0.12
                     axes.plot([mean.low, mean.high], [row + shift] * 2, color=style.color, lw=1.8, zorder=2)
         sizes = groups.value_counts()

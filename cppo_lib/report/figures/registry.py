@@ -125,7 +125,7 @@ def write_figure(name: str, folder: Path, results: Results) -> list[Path]:
     The files depend on the results alone: no dates or program versions in their metadata.
     """
     figure = FIGURES[name].draw(results)
-    record = sidecar(name, f"{results.setting()}. {FIGURES[name].caption}", results)
+    record = sidecar(name, f"{results.setting()}. {FIGURES[name].caption}", [results])
     origin = f"parameters {record['params_sha256']}"
     png = {"Software": None, "Title": name, "Description": origin}
     pdf = {"CreationDate": None, "Creator": None, "Producer": None, "Title": name}

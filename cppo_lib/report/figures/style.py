@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -17,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from cppo_lib.report.results import LABELS, Results, label
+from cppo_lib.report.methods import label, look
+from cppo_lib.report.results import Results
 
 COLUMN, PAGE = 4.6, 7.2  # widths in inches
 DPI = 130
@@ -36,34 +36,6 @@ RC: Any = {  # Any: matplotlib types every key apart
 }
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn."""
-
-    color: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
-
-LOOKS = {
-    "direct": Look("#8c8c8c", "s", (0, (1, 1))),
-    "direct_tuned": Look("#6e6e6e", "P", (0, (1, 2))),
-    "untrained": Look("#a6c8a0", "h", (0, (2, 2))),
-    "plan_then_solve": Look("#bdbdbd", "D", (0, (3, 1, 1, 1))),
-    "sft": Look("#5ab4ac", "v", (0, (5, 2))),
-    "grpo": Look("#f0a030", "^", (0, (2, 1))),
-    "pkpo": Look("#3a78b5", "o", (0, (4, 1))),
-    "cppo": Look("#7b1e3a", "*", "solid"),
-}
-OTHERS = (
-    Look("#444444", "X", (0, (1, 3))),
-    Look("#c49a6c", "<", (0, (3, 2))),
-    Look("#8fa8c8", ">", (0, (6, 2))),
-    Look("#556b2f", "p", (0, (3, 1, 1, 1, 1, 1))),
-    Look("#b07aa1", "d", (0, (1, 1))),
-    Look("#d9d9d9", "8", (0, (2, 2))),
-)
-"""For methods beyond those above, in turn."""
 CEILINGS = {
     "independent": ("independent ceiling", (0, (4, 2))),
     "coordinated": ("coordinated ceiling", (0, (1, 1))),
@@ -78,14 +50,6 @@ VERDICT_STYLE = {  # grey level and hatch
     "CE": ("1.00", "|||"),
     "IE": ("0.10", "..."),
 }
-
-
-def look(method: str) -> Look:
-    """The look of a method; methods without one of their own take turns."""
-    if method in LOOKS:
-        return LOOKS[method]
-    names = [name for name in LABELS if name not in LOOKS]
-    return OTHERS[(names.index(method) if method in names else 0) % len(OTHERS)]
 
 
 @contextmanager
@@ -134,10 +98,14 @@ def method_axis(axes: Axes, methods: Sequence[str], *, named: bool = True) -> No
 
 
 def ceiling_lines(axes: Axes, results: Results, *, vertical: bool) -> None:
-    """Both ceilings as lines, named beside vertical ones; nothing where the optimum is unknown."""
-    for name, (title, line) in CEILINGS.items():
-        if results.ceilings is None:
-            return
+    """Both ceilings as lines, vertical ones with their names above; nothing where the optimum is unknown.
+
+    The names of two lines that are close together start and end at their lines, since they would cover each other.
+    """
+    if results.ceilings is None:
+        return
+    close = float(results.ceilings["coordinated"]) - float(results.ceilings["independent"]) < 0.25
+    for (name, (title, line)), side in zip(CEILINGS.items(), ("right", "left"), strict=True):
         value = float(results.ceilings[name])
         text = f"{title} {value:.2f}"
         if vertical:
@@ -145,10 +113,10 @@ def ceiling_lines(axes: Axes, results: Results, *, vertical: bool) -> None:
             axes.annotate(
                 text.replace(" ceiling", "\nceiling"),
                 (value, 1),
-                (0, 3),
+                ({"right": -3, "left": 3}[side] if close else 0, 3),
                 xycoords=("data", "axes fraction"),
                 textcoords="offset points",
-                ha="center",
+                ha=side if close else "center",
                 fontsize=7,
             )
         else:

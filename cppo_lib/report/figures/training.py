@@ -14,9 +14,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cppo_lib.evaluation.diversity import diversity_summary
-from cppo_lib.report.figures.style import PAGE, big, canvas, ceiling_lines, look, method_axis
-from cppo_lib.report.results import HEADLINE, MOST_LINES, Results, label, require_training
+from cppo_lib.errors import MissingArtefactError
+from cppo_lib.report.figures.style import PAGE, big, canvas, ceiling_lines, method_axis
+from cppo_lib.report.methods import best_known, label, look
+from cppo_lib.report.results import Results
+from cppo_lib.report.tables.attempts import diversity
 
 _SHARES = {
     "r_out",
@@ -62,7 +64,7 @@ def fig2_training(results: Results) -> Figure:
 def fig9_gaming(results: Results) -> Figure:
     """Is a reward met without what it stands for? The gate against success and an independent check, repetition."""
     metrics = _shown_metrics(results)
-    planned = [arm for arm in _shown_arms(results) if _known(metrics[metrics["arm"] == arm], "j")]
+    planned = [arm for arm in best_known(results.arms) if _known(metrics[metrics["arm"] == arm], "j")]
     panels = [
         name
         for name in ("j", "gate_precision", "distinct_methods", "duplicate_rate", "public_only")
@@ -104,19 +106,22 @@ def _known(metrics: pd.DataFrame, name: str) -> bool:
 
 
 def _shown_metrics(results: Results) -> pd.DataFrame:
-    """Training metrics of the arms that panels show, so that none is drawn for a metric of others alone."""
-    metrics = require_training(results)
-    return metrics[metrics["arm"].isin(_shown_arms(results))]
+    """Training metrics of the arms that panels show, so that none is drawn for a metric of others alone.
 
-
-def _shown_arms(results: Results) -> list[str]:
-    """The arms that a panel can show: all, or the best known of them."""
-    first = dict.fromkeys([*(arm for arm in HEADLINE if arm in results.arms), *results.arms])
-    return [arm for arm in results.arms if arm in list(first)[:MOST_LINES]]
+    Raises:
+        MissingArtefactError: no arm was trained.
+    """
+    if not results.arms:
+        profile = results.params.profile
+        raise MissingArtefactError(
+            f"no training metrics of profile {profile}: run notebooks/03_rl_training.ipynb first "
+            f"(or make reproduce PROFILE={profile})"
+        )
+    return results.metrics[results.metrics["arm"].isin(best_known(results.arms))]
 
 
 def _curves(axes: Axes, results: Results, name: str, title: str) -> None:
-    for arm in _shown_arms(results):
+    for arm in best_known(results.arms):
         steps = results.metrics[results.metrics["arm"] == arm]
         if _known(steps, name):
             _curve(axes, steps, name, arm)
@@ -183,7 +188,7 @@ def _gate_against_truth(axes: Axes, metrics: pd.DataFrame, arms: Sequence[str]) 
 def _repetition(axes: Axes, results: Results, methods: Sequence[str]) -> None:
     """Per tuple method: tuples that name a method twice, and programs that repeat another of their tuple."""
     for row, method in enumerate(methods):
-        told = diversity_summary(results.of(method))
+        told = diversity(results, method)
         big(axes, told["duplicate_rate"], row, method, labelled=False)
         axes.plot(told["duplicate_program_rate"], row, "x", color="k", ms=6, zorder=4)
     method_axis(axes, methods)

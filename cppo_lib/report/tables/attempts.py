@@ -1,51 +1,60 @@
 """Tables about the attempts themselves: T6 budget, T7 diversity, S1 verdicts, S2 methods that are tried.
 
-Each is a function of `Results` and has a row for each method. T7 comes in three parts: how broad the attempts are, how
-much of them is repetition, and what pass@K is made of.
+Each has a row for each method. T7 comes in three parts: how broad the attempts are, how much of them is repetition, and
+what pass@K is made of.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import pandas as pd
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import ParameterError
-from cppo_lib.evaluation.bootstrap import bootstrap_interval
 from cppo_lib.evaluation.decomposition import TERMS, decomposition
 from cppo_lib.evaluation.diversity import diversity_summary, method_coverage
 from cppo_lib.report import render
-from cppo_lib.report.comparisons import draws
-from cppo_lib.report.render import Table
-from cppo_lib.report.results import Results, label
+from cppo_lib.report.methods import label
+from cppo_lib.report.render import Columns, Table
+from cppo_lib.report.results import Results, remembered
 
 VERDICTS = ("AC", "WA", "TLE", "MLE", "OLE", "RE", "CE", "IE")
-_Columns = Mapping[str, tuple[str, render.Form]]
-_BREADTH: _Columns = {
-    "distinct_methods": ("methods", render.hundredths),
-    "da_methods": ("methods, DA@K", render.hundredths),
-    "effective_methods": ("effective methods", render.hundredths),
-    "hill_2_methods": ("inverse Simpson", render.hundredths),
-    "distinct_programs": ("programs", render.hundredths),
-    "da_programs": ("programs, DA@K", render.hundredths),
-    "distinct_strategies": ("strategies named", render.hundredths),
-    "vendi": ("Vendi", render.hundredths),
-    "vendi_strategies": ("Vendi, strategies", render.hundredths),
-    "ast_distance": ("AST distance", render.share),
-    "opcode_distance": ("opcode distance", render.share),
+_METHOD: Columns = {"Method": ("method", label)}
+_BUDGET: Columns = {
+    "planner calls": ("planner_calls", render.tenths),
+    "planner tokens": ("planner_tokens", render.tenths),
+    "solver tokens": ("solver_tokens", render.tenths),
+    "programs": ("programs", render.tenths),
+    "verifier s": ("verifier_s", render.share),
+    "generation s": ("generate_s", render.share),
+    "wall s": ("wall_s", render.share),
+    "training programs": ("train_programs", render.count),
+    "training tokens": ("train_tokens", render.count),
+    "training wall s": ("train_wall_s", render.count),
 }
-_REPETITION: _Columns = {
-    "valid_rate": ("valid tuples", render.share),
-    "follow_rate": ("plan followed", render.share),
-    "duplicate_rate": ("duplicate tuples", render.share),
-    "duplicate_program_rate": ("repeated programs", render.share),
-    "same_idea_rate": ("pairs, same idea", render.share),
-    "wasted_attempt_rate": ("wasted attempts", render.share),
-    "waste_rate": ("waste where all fail", render.share),
+_BREADTH: Columns = {
+    "methods": ("distinct_methods", render.hundredths),
+    "methods, DA@K": ("da_methods", render.hundredths),
+    "effective methods": ("effective_methods", render.hundredths),
+    "inverse Simpson": ("hill_2_methods", render.hundredths),
+    "programs": ("distinct_programs", render.hundredths),
+    "programs, DA@K": ("da_programs", render.hundredths),
+    "strategies named": ("distinct_strategies", render.hundredths),
+    "Vendi": ("vendi", render.hundredths),
+    "Vendi, strategies": ("vendi_strategies", render.hundredths),
+    "AST distance": ("ast_distance", render.share),
+    "opcode distance": ("opcode_distance", render.share),
 }
 _COUNTED = ("hill_0_methods", "hill_1_programs", "hill_2_programs", "vendi_ast", "vendi_opcodes", "strategy_distance")
 """What the file of T7 holds beside the columns that are shown."""
+_REPETITION: Columns = {
+    "valid tuples": ("valid_rate", render.share),
+    "plan followed": ("follow_rate", render.share),
+    "duplicate tuples": ("duplicate_rate", render.share),
+    "repeated programs": ("duplicate_program_rate", render.share),
+    "pairs, same idea": ("same_idea_rate", render.share),
+    "wasted attempts": ("wasted_attempt_rate", render.share),
+    "waste where all fail": ("waste_rate", render.share),
+}
 
 
 def budget_table(results: Results) -> Table:
@@ -68,27 +77,13 @@ def budget_table(results: Results) -> Table:
         }
         rows.append(row | _training_cost(results, method))
     numbers = pd.DataFrame(rows)
-    shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
-    for name, title, form in [
-        ("planner_calls", "planner calls", render.tenths),
-        ("planner_tokens", "planner tokens", render.tenths),
-        ("solver_tokens", "solver tokens", render.tenths),
-        ("programs", "programs", render.tenths),
-        ("verifier_s", "verifier s", render.milli),
-        ("generate_s", "generation s", render.milli),
-        ("wall_s", "wall s", render.milli),
-        ("train_programs", "training programs", render.count),
-        ("train_tokens", "training tokens", render.count),
-        ("train_wall_s", "training wall s", render.count),
-    ]:
-        if name in numbers and numbers[name].notna().any():
-            shown[title] = render.show(numbers[name], form)
+    shown = render.as_text(numbers.dropna(axis="columns", how="all"), {**_METHOD, **_BUDGET})
     caption = (
         f"{results.setting()}. Per problem and {results.k} programs at evaluation (generation is a "
         "row's share of its batch, verification the wall time of the program's tests); training "
         "columns are means over seeds of a whole run."
     )
-    return Table("T6_budget", "Budget of each method", caption, numbers, shown)
+    return Table("Budget of each method", caption, numbers, shown, [results])
 
 
 def training_means(results: Results, arm: str) -> dict[str, float]:
@@ -114,41 +109,47 @@ def _training_cost(results: Results, method: str) -> dict[str, float]:
     }
 
 
-def diversity_tables(results: Results) -> list[Table]:
-    """T7: breadth of the K attempts, repetition and plan-following, and the coordination decomposition."""
-    numbers = pd.DataFrame([{"method": method, **diversity_summary(results.of(method))} for method in results.methods])
-    breadth = _with_labels(results, numbers, _BREADTH)
-    repetition = _with_labels(results, numbers, _REPETITION)
-    captions = [
+@remembered
+def diversity(results: Results, method: str) -> dict[str, float]:
+    """How different the method's attempts are, see `evaluation.diversity`."""
+    return diversity_summary(results.of(method))
+
+
+def breadth_table(results: Results) -> Table:
+    """T7, first part: how many different methods and programs are among the K attempts."""
+    numbers = _diversity(results)
+    caption = (
         f"{results.setting()}. Different methods and programs among the K attempts of a tuple (block of K i.i.d. "
         "attempts), means over tuples. DA@K: the number expected among any K attempts on the problem, whatever their "
         "tuple; what the first column has beyond it is coordination. Effective methods and inverse Simpson: Hill "
         "numbers of order 1 and 2 of all attempts on a problem. Vendi: effective number of dissimilar programs, by the "
-        "subtrees they share, or of strategies, by words. Distances are means over pairs of a tuple's programs.",
+        "subtrees they share, or of strategies, by words. Distances are means over pairs of a tuple's programs."
+    )
+    kept = numbers.reindex(columns=["method", *_names(_BREADTH), *_COUNTED])
+    shown = render.as_text(numbers, {**_METHOD, **_BREADTH})
+    return Table("Breadth of the attempts", caption, kept, shown, [results])
+
+
+def repetition_table(results: Results) -> Table:
+    """T7, second part: what is repeated, and how many programs follow their plan."""
+    numbers = _diversity(results)
+    caption = (
         f"{results.setting()}. Shares of tuples: valid (the gate's answer), duplicate (a method named twice). Shares "
         "of attempts: plan followed, program repeated within the tuple, wasted (could not add a success: a program "
         "again, or an idea that had failed). Shares of pairs: same idea; of failed tuples, same method or program. A "
-        "dash: nobody judged.",
-    ]
-    everything = numbers.reindex(columns=["method", *_BREADTH, *_COUNTED])
-    return [
-        Table("T7_diversity", "Breadth of the attempts", captions[0], everything, breadth),
-        Table(
-            "T7_repetition",
-            "Repetition and plan-following",
-            captions[1],
-            numbers.reindex(columns=["method", *_REPETITION]),
-            repetition,
-        ),
-        decomposition_table(results),
-    ]
+        "dash: nobody judged."
+    )
+    kept = numbers.reindex(columns=["method", *_names(_REPETITION)])
+    shown = render.as_text(numbers, {**_METHOD, **_REPETITION})
+    return Table("Repetition and plan-following", caption, kept, shown, [results])
 
 
-def _with_labels(results: Results, numbers: pd.DataFrame, columns: _Columns) -> pd.DataFrame:
-    shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
-    for name, (title, form) in columns.items():
-        shown[title] = render.show(numbers[name], form)
-    return shown
+def _diversity(results: Results) -> pd.DataFrame:
+    return pd.DataFrame([{"method": method, **diversity(results, method)} for method in results.methods])
+
+
+def _names(columns: Columns) -> list[str]:
+    return [str(name) for name, _ in columns.values()]
 
 
 def decomposition_table(results: Results) -> Table:
@@ -159,23 +160,22 @@ def decomposition_table(results: Results) -> Table:
         if enough_tuples(results.of(method)):
             terms = decomposition(results.of(method))
             for term in (*TERMS, "observed"):
-                mean = bootstrap_interval(terms[term].unstack("problem_id"), **draws(results))
+                mean = results.interval(terms[term].unstack("problem_id"))
                 row |= {term: mean.estimate, f"{term}_low": mean.low, f"{term}_high": mean.high}
         rows.append(row)
     columns = [name + end for name in (*TERMS, "observed") for end in ("", "_low", "_high")]
     numbers = pd.DataFrame(rows).reindex(columns=["method", *columns]).astype(dict.fromkeys(columns, float))
-    shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
+    shown = render.as_text(numbers, _METHOD)
     for term in (*TERMS, "observed"):
         title, form = (f"pass@{results.k}", render.share) if term == "observed" else (term, render.signed)
         ends = render.pairs(numbers, f"{term}_low", f"{term}_high", form)
-        values = zip(render.show(numbers[term], form), ends, strict=True)
-        shown[title] = ["–" if value == "–" else f"{value} {end}" for value, end in values]
+        shown[title] = render.with_ends(render.show(numbers[term], form), ends)
     caption = (
         f"{results.setting()}. pass@K = skill (what K independent attempts of the same mean rate reach) + "
         "heterogeneity (slots that differ on purpose) + correlation (failures that avoid each other), with 95 % "
         "bootstrap intervals. I.i.d. methods have skill only, by definition. A dash: fewer than K tuples per problem."
     )
-    return Table("T7_decomposition", "What pass@K is made of", caption, numbers, shown)
+    return Table("What pass@K is made of", caption, numbers, shown, [results])
 
 
 def enough_tuples(attempts: pd.DataFrame) -> bool:
@@ -192,15 +192,13 @@ def verdict_table(results: Results) -> Table:
     numbers = shares.unstack().reindex(index=results.methods, columns=VERDICTS)
     numbers = numbers.fillna(0.0).rename_axis(columns=None).reset_index()
     numbers["cut"] = [results.cut_share(method) for method in results.methods]
-    shown = pd.DataFrame({"Method": [label(method) for method in results.methods]})
-    for column in (*VERDICTS, "cut"):
-        shown[column] = render.show(numbers[column], render.percent)
+    shown = render.as_text(numbers, {**_METHOD, **{name: (name, render.percent) for name in (*VERDICTS, "cut")}})
     caption = (
         f"{results.setting()}. Percent of attempts: accepted, wrong answer, time, memory or output "
         "limit exceeded, runtime error, does not compile, error of the judge; and, whatever their verdict, programs "
         "that used all the tokens they may have (cut)."
     )
-    return Table("S1_verdicts", "Verdicts of the attempts", caption, numbers, shown)
+    return Table("Verdicts of the attempts", caption, numbers, shown, [results])
 
 
 def coverage_table(results: Results) -> Table:
@@ -224,12 +222,11 @@ def coverage_table(results: Results) -> Table:
         merged = world.merge(tried, how="left", on=["group", "program_method"]).fillna(0.0)
         numbers[method] = merged.groupby("rank")["coverage"].mean()
     numbers = numbers.reset_index()
-    shown = pd.DataFrame({"rank by p": render.show(numbers["rank"], render.count)})
-    for name in numbers.columns[1:]:
-        shown[label(name)] = render.show(numbers[name], render.hundredths)
+    shares: Columns = {label(name): (name, render.hundredths) for name in numbers.columns[1:]}
+    shown = render.as_text(numbers, {"rank by p": ("rank", render.count), **shares})
     caption = (
         f"{results.setting()}. p: how often the method is right; q: its popularity in the corpus; "
         "then the share of tuples (blocks of K i.i.d. attempts) in which a program implements it. "
         "Means over families and clues, whose methods are ranked by p."
     )
-    return Table("S2_coverage", "Methods that are tried", caption, numbers, shown)
+    return Table("Methods that are tried", caption, numbers, shown, [results])

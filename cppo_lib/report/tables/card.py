@@ -1,25 +1,23 @@
 """T2: the rows of the paper's result card, published and ours.
 
-Published figures come from `params/paper/published.yaml`, ours from the records of the cells at hand. The card names
-its rows in a few words; what each is taken to mean here is in `_MATCH`, and is ours: the card does not define them. A
-row that was not evaluated has a dash.
+Published figures come from `params/paper/published.yaml`, ours from the records of the main table's columns. The card
+names its rows in a few words; what each is taken to mean here is in `_MATCH`, and is ours: the card does not define
+them. A row that was not evaluated has a dash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from cppo_lib.artefacts import paths, store
-from cppo_lib.evaluation.bootstrap import bootstrap_interval
 from cppo_lib.evaluation.estimators import score_table
 from cppo_lib.report import render
-from cppo_lib.report.cells import Cell, model_label, settings
-from cppo_lib.report.comparisons import TARGET, draws
-from cppo_lib.report.render import Table
-from cppo_lib.report.results import label
+from cppo_lib.report.methods import TARGET, label
+from cppo_lib.report.render import Columns, Table
+from cppo_lib.report.results import Results, model_label, settings
 from cppo_lib.runs import config
 
 Options = Mapping[str, Any]
@@ -60,7 +58,21 @@ _MATCH: dict[tuple[str, str], tuple[str, str, Callable[[Options], bool], str]] =
 """Benchmark and variant of a row: our benchmark, split, options of its 01_data_prep, and group of problems."""
 
 
-def card_table(cells: Sequence[Cell]) -> Table | None:
+_COLUMNS: Columns = {
+    "Benchmark": ("benchmark", str),
+    "Variant": ("variant", str),
+    "Method": ("method", label),
+    "Metric": ("metric", lambda metric: metric or "–"),
+    "Published": ("published", render.percent),
+    "Published for": ("model", lambda model: model or "–"),
+    "Ours": ("ours", render.percent),
+    "95 % interval": (("low", "high"), render.percent),
+    "Our model": ("our_model", model_label),
+    "Problems": ("problems", render.count),
+}
+
+
+def card_table(results: Results) -> Table | None:
     """T2; None where none of its rows was evaluated."""
     published = config.load_published()
     rows = [
@@ -73,59 +85,47 @@ def card_table(cells: Sequence[Cell]) -> Table | None:
         | {"metric": row.metric, "published": None if row.percent is None else row.percent / 100}
         for row in published.card
     ]
-    filled = [row | _ours(cells, row, published.k) for row in rows]
+    filled = [row | _ours(results, row, published.k) for row in rows]
     if not any("ours" in row for row in filled):
         return None
-    columns = ["ours", "low", "high", "problems", "seeds", "our_model"]
-    numbers = pd.DataFrame(filled).reindex(columns=[*rows[0], *columns])
-    shown = pd.DataFrame({"Benchmark": numbers["benchmark"], "Variant": numbers["variant"]})
-    shown["Method"] = [label(method) for method in numbers["method"]]
-    shown["Metric"] = [metric or "–" for metric in numbers["metric"]]
-    shown["Published"] = render.show(numbers["published"].astype(float), render.percent)
-    shown["Published for"] = [model or "–" for model in numbers["model"]]
-    shown["Ours"] = render.show(numbers["ours"].astype(float), render.percent)
-    shown["95 % interval"] = render.pairs(numbers, "low", "high", render.percent)
-    shown["Our model"] = [model_label(str(model)) if pd.notna(model) else "–" for model in numbers["our_model"]]
-    shown["Problems"] = render.show(numbers["problems"], render.count)
+    ours = ["ours", "low", "high", "problems", "seeds", "our_model"]
+    numbers = pd.DataFrame(filled).reindex(columns=[*rows[0], *ours])
     caption = (
         f"In percent. Published: {published.paper}, its abstract and its result card, which names no model. Ours: "
-        f"{settings(cells)}. The code execution success rate is taken as the share of accepted programs. What a "
-        "variant means is our reading; a dash: not evaluated, or no figure on the card."
+        f"{settings(results.columns)}. The code execution success rate is taken as the share of accepted programs. "
+        "What a variant means is our reading; a dash: not evaluated, or no figure on the card."
     )
-    return Table("T2_card", "The paper's result card", caption, numbers, shown)
+    return Table("The paper's result card", caption, numbers, render.as_text(numbers, _COLUMNS), results.columns)
 
 
-def _ours(cells: Sequence[Cell], row: Mapping[str, Any], k: int) -> dict[str, Any]:
-    """Our score for a row, from the first cell that fits it; empty where none does."""
+def _ours(results: Results, row: Mapping[str, Any], k: int) -> dict[str, Any]:
+    """Our score for a row, from the first column of the main table that fits it; empty where none does."""
     benchmark, split, fits, group = _MATCH[row["benchmark"], row["variant"]]
-    for cell in cells:
-        results = cell.results
-        if (results.params.benchmark, results.params.split) != (benchmark, split):
+    for column in results.columns:
+        if (column.params.benchmark, column.params.split) != (benchmark, split):
             continue
-        known = row["method"] in results.methods and fits(_options(cell))
-        if not known or (row["model"] and model_label(row["model"]) != model_label(cell.model)):
+        known = row["method"] in column.methods and fits(_options(column))
+        if not known or (row["model"] and model_label(row["model"]) != model_label(column.model)):
             continue
-        attempts = results.of(row["method"])
+        attempts = column.of(row["method"])
         attempts = attempts[attempts["group"] == group] if group else attempts
         if attempts.empty:
             continue
-        scores = score_table(attempts, k=1 if row["metric"].startswith("code execution") else k)
-        mean = bootstrap_interval(scores, **draws(results))
+        mean = column.interval(score_table(attempts, k=1 if row["metric"].startswith("code execution") else k))
         return {
             "ours": mean.estimate,
             "low": mean.low,
             "high": mean.high,
             "problems": mean.n_problems,
             "seeds": mean.n_seeds,
-            "our_model": cell.model,
+            "our_model": column.model,
         }
     return {}
 
 
-def _options(cell: Cell) -> Options:
-    """The options that the cell's problems were prepared with."""
-    params = cell.results.params
-    summary = paths.runs_root() / params.profile / "01_data_prep" / params.benchmark / "summary.json"
+def _options(column: Results) -> Options:
+    """The options that the column's problems were prepared with."""
+    summary = paths.runs_root() / column.params.profile / "01_data_prep" / column.params.benchmark / "summary.json"
     record = store.read_json(paths.require(summary, notebook="01_data_prep"))
     options: Options = record["provenance"]["params"]["options"]
     return options

@@ -12,52 +12,44 @@ import pandas as pd
 from cppo_lib.artefacts import paths, store
 from cppo_lib.evaluation.bootstrap import limits, resampled_means
 from cppo_lib.report import render
-from cppo_lib.report.render import Table
+from cppo_lib.report.render import Columns, Table
 from cppo_lib.report.results import Results
 from cppo_lib.reward import gate_quality
 
 LEVEL = 0.95
 
 
-def gate_results(results: Results) -> Results:
-    """The same profile with the records of its gates for sources, for the table's sidecar."""
-    return dataclasses.replace(results, sources=tuple(_files(results)))
-
-
-def _files(results: Results) -> list[Path]:
-    """The profile's files of decisions, the series' own first."""
-    return sorted((paths.runs_root() / results.params.profile / "02_planner_sft").glob("gate_decisions*.parquet"))
-
-
 def gate_table(results: Results) -> Table | None:
     """Gates x precision, recall and acceptance by kind; None where a profile has no such records."""
-    frames = [store.read_parquet(path) for path in _files(results)]
-    frames = [frame for frame in frames if len(frame)]
+    files = sorted((paths.runs_root() / results.params.profile / "02_planner_sft").glob("gate_decisions*.parquet"))
+    frames = [frame for frame in map(store.read_parquet, files) if len(frame)]
     if not frames:
         return None
     decisions = pd.concat(frames, ignore_index=True)
     shares = gate_quality.rates(decisions)
     rows = []
     for name, part in decisions.groupby("gate", sort=False):
-        row: dict[str, Any] = {"gate": name}
-        row.update({column: float(shares[column][str(name)]) for column in shares.columns})
+        row = {"gate": name, **{column: float(shares[column][str(name)]) for column in shares.columns}}
         rows.append(row | _intervals(part, results.params.resamples))
     numbers = pd.DataFrame(rows)
     kinds = [name for name in shares.columns if name not in ("precision", "recall")]
-    shown = pd.DataFrame({"Gate": numbers["gate"]})
-    for name in ("precision", "recall"):
-        shown[name] = render.show(numbers[name], render.share)
-        shown[f"95 % interval of {name}"] = render.pairs(numbers, f"{name}_low", f"{name}_high", render.share)
-    for kind in kinds:
-        shown[f"accepts {kind.replace('_', ' ')}"] = render.show(numbers[kind], render.share)
-    shown["problems"] = render.show(numbers["problems"], render.count)
+    columns: Columns = {
+        "Gate": ("gate", str),
+        "precision": ("precision", render.share),
+        "95 % interval of precision": (("precision_low", "precision_high"), render.share),
+        "recall": ("recall", render.share),
+        "95 % interval of recall": (("recall_low", "recall_high"), render.share),
+        **{f"accepts {kind.replace('_', ' ')}": (kind, render.share) for kind in kinds},
+        "problems": ("problems", render.count),
+    }
     caption = (
         f"{results.params.benchmark}, profile {results.params.profile}: tuples that no gate has learnt from. Each "
         f"valid one has {len(kinds)} spoilt ones beside it, on which precision depends: a gate that accepts all has "
         f"{1 / (1 + len(kinds)):.3f}. Paraphrases are in words that the classifier has not read. Percentile bootstrap "
         f"over problems, {results.params.resamples} resamples. A dash: nothing was accepted."
     )
-    return Table("T8_gate", "Quality of the gate", caption, numbers, shown)
+    sources = dataclasses.replace(results, sources=tuple(files))
+    return Table("Quality of the gate", caption, numbers, render.as_text(numbers, columns), [sources])
 
 
 def _intervals(part: pd.DataFrame, resamples: int) -> dict[str, Any]:

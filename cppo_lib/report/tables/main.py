@@ -1,7 +1,6 @@
-"""T1, the main table: methods by cells, each with its interval and the mark of its comparison.
+"""T1 and S3: the main table with the marks of its comparisons, and the comparisons behind it.
 
-A cell is a base model on a split of a benchmark (`cppo_lib.report.cells`); `cppo_lib.report.comparisons` makes the
-comparisons. The caption says what they could have found, and what the intervals leave out.
+The captions say what the comparisons could have found, and what the intervals leave out.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import pandas as pd
 
 from cppo_lib.artefacts import paths
 from cppo_lib.evaluation.best_of import BestDifference
-from cppo_lib.evaluation.bootstrap import bootstrap_interval
+from cppo_lib.evaluation.bootstrap import Difference, Interval
 from cppo_lib.evaluation.estimators import score_table
 from cppo_lib.evaluation.significance import significance_summary
 from cppo_lib.report import render
-from cppo_lib.report.cells import Cell, settings
-from cppo_lib.report.comparisons import ALPHA, P_PER_INTERVAL, TARGET, Comparisons, detectable, draws, mark
-from cppo_lib.report.render import Table
-from cppo_lib.report.results import ABLATIONS, Results, label
+from cppo_lib.report.comparisons import ALPHA, P_PER_INTERVAL, Comparisons, comparisons, detectable, row_of
+from cppo_lib.report.methods import TARGET, is_ablation, label
+from cppo_lib.report.render import Columns, Table
+from cppo_lib.report.results import Results, settings
 
 FEW_SEEDS = 5
 """From so many seeds on, an interval covers 90 % or more even where seeds differ much (`evaluation.bootstrap`)."""
@@ -34,110 +33,104 @@ CLOSED_FORMS = {
 _MARKS = "* p < 0.05; ** p < 0.05 after Holm's adjustment; † the second test (S3) is on the other side of 0.05."
 
 
-def main_table(cells: Sequence[Cell], comparisons: Comparisons) -> Table:
-    """T1: pass@1 and pass@K of each method in each cell, and the paired difference to the baseline.
+def main_table(results: Results) -> Table:
+    """T1: pass@1 and pass@K of each method in each column, and the paired difference to the baseline.
 
-    One cell has a column for each number; several have a column for each cell.
+    A single column is shown with a column for each number.
     """
-    numbers = pd.concat([_numbers(n, cell, comparisons) for n, cell in enumerate(cells)], ignore_index=True)
-    shown = _one_cell(cells[0].results, numbers) if len(cells) == 1 else _many_cells(cells, numbers)
-    title = f"{_score(cells)} under {cells[0].results.k} verified attempts"
+    score = f"pass@{results.k}"
+    each = [_numbers(results, number) for number in range(len(results.columns))]
+    shown = _alone(results.columns[0], each[0]) if len(each) == 1 else _side_by_side(results.columns, each)
+    numbers = pd.concat(each, ignore_index=True)
     kept = numbers.assign(model=numbers["model"].map(paths.show_model))
-    return Table("T1_main", title, _caption(cells, comparisons), kept, shown)
+    return Table(f"{score} under {results.k} verified attempts", _caption(results), kept, shown, results.columns)
 
 
-def _score(cells: Sequence[Cell]) -> str:
-    return f"pass@{cells[0].results.k}"
-
-
-def _numbers(number: int, cell: Cell, comparisons: Comparisons) -> pd.DataFrame:
-    results, score, rows = cell.results, f"pass@{cell.results.k}", []
-    place = {"model": cell.model, "benchmark": results.params.benchmark, "split": results.params.split}
-    for method in results.methods:
-        interval = bootstrap_interval(results.scores[method], **draws(results))
+def _numbers(results: Results, number: int) -> pd.DataFrame:
+    column, found, rows = results.columns[number], comparisons(results), []
+    score = f"pass@{column.k}"
+    for method in column.methods:
+        interval = column.interval(column.scores[method])
         row = {
             "method": method,
-            "kind": "coordinated" if results.of(method)["coordinated"].iloc[0] else "i.i.d.",
-            "pass@1": score_table(results.of(method), k=1).mean_score(),
+            "kind": "coordinated" if column.of(method)["coordinated"].iloc[0] else "i.i.d.",
+            "pass@1": score_table(column.of(method), k=1).mean_score(),
             score: interval.estimate,
             "low": interval.low,
             "high": interval.high,
         }
-        if gap := comparisons.gaps.get((number, method)):
-            row |= {"difference": gap.estimate, "difference_low": gap.low}
-            row |= {"difference_high": gap.high, "p": gap.p_value}
-            row |= {"p_holm": comparisons.adjusted[number, method]}
-            row |= {"second_test": gap.second_test, "second_p": gap.second_p}
-            row |= {"mark": mark(gap, comparisons.adjusted[number, method]), "detectable": detectable(gap)}
+        if gap := found.gaps.get((number, method)):
+            row |= row_of(gap, found.adjusted[number, method])
         rows.append(row | {"problems": interval.n_problems, "seeds": interval.n_seeds})
-    if results.ceilings is not None:
+    if column.ceilings is not None:
         for name in CLOSED_FORMS:
-            value = results.ceilings[name.removeprefix("closed_form.")]
+            value = column.ceilings[name.removeprefix("closed_form.")]
             rows.append({"method": name, "kind": "closed form", score: value})
-    return pd.DataFrame(rows).assign(**place)
+    return pd.DataFrame(rows).assign(model=column.model, benchmark=column.params.benchmark, split=column.params.split)
 
 
-def _one_cell(results: Results, numbers: pd.DataFrame) -> pd.DataFrame:
-    score = f"pass@{results.k}"
-    shown = pd.DataFrame(
-        {
-            "Method": _row_labels(numbers["method"]),
-            "pass@1": render.show(numbers["pass@1"], render.share),
-            score: render.show(numbers[score], render.share),
-            "95 % interval": render.pairs(numbers, "low", "high", render.share),
-        }
-    )
-    if "difference" in numbers:
-        gaps = zip(render.show(numbers["difference"], render.signed), numbers["mark"].fillna(""), strict=True)
-        shown[f"minus {label(str(results.baseline))}"] = [gap + stars for gap, stars in gaps]
-        ends = render.pairs(numbers, "difference_low", "difference_high", render.signed)
-        shown["interval of the difference"] = ends
-        shown["p (Holm)"] = render.show(numbers["p_holm"], render.p_value)
-    return shown.assign(seeds=render.show(numbers["seeds"], render.count))
+def _row_label(method: str) -> str:
+    return CLOSED_FORMS.get(method, label(method))
 
 
-def _many_cells(cells: Sequence[Cell], numbers: pd.DataFrame) -> pd.DataFrame:
-    """Rows are methods, columns cells: score, interval and mark of the difference."""
-    score, methods = _score(cells), list(dict.fromkeys(numbers["method"]))
-    shown = pd.DataFrame({"Method": _row_labels(methods)})
-    for cell in cells:
-        params = cell.results.params
-        here = (numbers["model"] == cell.model) & (numbers["benchmark"] == params.benchmark)
-        rows = numbers[here & (numbers["split"] == params.split)].set_index("method").reindex(methods)
-        ends = render.pairs(rows, "low", "high", render.share)
-        marks = rows["mark"].fillna("") if "mark" in rows else [""] * len(rows)
-        parts = zip(render.show(rows[score], render.share), ends, marks, strict=True)
-        shown[cell.title] = [value if end == "–" else f"{value}{stars} {end}" for value, end, stars in parts]
+def _alone(column: Results, numbers: pd.DataFrame) -> pd.DataFrame:
+    score = f"pass@{column.k}"
+    first: Columns = {
+        "Method": ("method", _row_label),
+        "pass@1": ("pass@1", render.share),
+        score: (score, render.share),
+        "95 % interval": (("low", "high"), render.share),
+    }
+    return beside_gaps(numbers, first, str(column.baseline), {"seeds": ("seeds", render.count)})
+
+
+def beside_gaps(numbers: pd.DataFrame, first: Columns, base: str, last: Columns) -> pd.DataFrame:
+    """Columns as text, with those of the comparison with `base` between them, if there is one."""
+    title = f"minus {label(base)}"
+    between: Columns = {
+        title: ("difference", render.signed),
+        "interval of the difference": (("difference_low", "difference_high"), render.signed),
+        "p (Holm)": ("p_holm", render.p_value),
+    }
+    shown = render.as_text(numbers, {**first, **between, **last})
+    return shown.assign(**{title: shown[title] + numbers["mark"].fillna("")}) if title in shown else shown
+
+
+def _side_by_side(columns: Sequence[Results], each: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows are methods; each column has score, interval and mark of the difference."""
+    methods = list(dict.fromkeys(method for numbers in each for method in numbers["method"]))
+    shown = pd.DataFrame({"Method": [_row_label(method) for method in methods]})
+    for column, numbers in zip(columns, each, strict=True):
+        rows = numbers.set_index("method").reindex(methods)
+        scores = pd.Series(render.show(rows[f"pass@{column.k}"], render.share), index=rows.index)
+        marked = scores + rows["mark"].fillna("") if "mark" in rows else scores
+        shown[column.title] = render.with_ends(marked, render.pairs(rows, "low", "high", render.share))
     return shown
-
-
-def _row_labels(methods: Sequence[str] | pd.Series[str]) -> list[str]:
-    return [CLOSED_FORMS.get(method, label(method)) for method in methods]
 
 
 # --- captions ---------------------------------------------------------------------------------------------------------
 
 
-def _caption(cells: Sequence[Cell], comparisons: Comparisons) -> str:
-    first, score = cells[0].results, _score(cells)
-    seeded = " and seeds" if any(len(scores) > 1 for scores in first.scores.values()) else ""
+def _caption(results: Results) -> str:
+    columns = results.columns
+    seeded = " and seeds" if any(len(scores) > 1 for scores in columns[0].scores.values()) else ""
     parts = [
-        f"{settings(cells)}. Percentile bootstrap over problems{seeded}, paired for "
-        f"differences, {first.params.resamples} resamples ({P_PER_INTERVAL} times as many for p-values). {score} of "
-        "i.i.d. methods is the unbiased estimator from all attempts on a problem, that of coordinated methods the "
-        "share of tuples with a success.",
-        seeds_caveat(cells),
-        cut_caveat(cells),
-        training_caveat(cells),
-        *_comparison_sentences(cells, comparisons),
-        _left_out(cells),
+        f"{settings(columns)}. Percentile bootstrap over problems{seeded}, paired for "
+        f"differences, {results.params.resamples} resamples ({P_PER_INTERVAL} times as many for p-values). "
+        f"pass@{results.k} of i.i.d. methods is the unbiased estimator from all attempts on a problem, that of "
+        "coordinated methods the share of tuples with a success.",
+        seeds_caveat(columns),
+        cut_caveat(columns),
+        training_caveat(columns),
+        *_comparison_sentences(results),
+        _left_out(columns),
     ]
     return " ".join(part for part in parts if part)
 
 
-def seeds_caveat(cells: Sequence[Cell]) -> str:
+def seeds_caveat(columns: Sequence[Results]) -> str:
     """What the intervals leave out because there are few seeds."""
-    trained = max(len(scores) for cell in cells for scores in cell.results.scores.values())
+    trained = max(len(scores) for results in columns for scores in results.scores.values())
     if trained == 1:
         return "One seed: the intervals leave out how much training runs differ."
     if trained < FEW_SEEDS:
@@ -145,9 +138,9 @@ def seeds_caveat(cells: Sequence[Cell]) -> str:
     return ""
 
 
-def cut_caveat(cells: Sequence[Cell]) -> str:
+def cut_caveat(columns: Sequence[Results]) -> str:
     """Whether the limit on tokens cut programs, and how many; nothing where it hardly did."""
-    each = [(cell.results, method) for cell in cells for method in cell.results.methods]
+    each = [(results, method) for results in columns for method in results.methods]
     shares = [results.cut_share(method) for results, method in each]
     if max(shares, default=0.0) < HARDLY:
         return ""
@@ -159,9 +152,9 @@ def cut_caveat(cells: Sequence[Cell]) -> str:
     )
 
 
-def training_caveat(cells: Sequence[Cell]) -> str:
+def training_caveat(columns: Sequence[Results]) -> str:
     """How many problems RL could draw, and how often it drew one; nothing where no run says so."""
-    each = [(cell.results.trained_on, arm) for cell in cells for arm in cell.results.arms]
+    each = [(results.trained_on, arm) for results in columns for arm in results.arms]
     runs = [trained_on[arm] for trained_on, arm in each if arm in trained_on]
     if not runs:
         return ""
@@ -176,37 +169,37 @@ def training_caveat(cells: Sequence[Cell]) -> str:
     )
 
 
-def _comparison_sentences(cells: Sequence[Cell], comparisons: Comparisons) -> list[str]:
-    if not comparisons.gaps:
+def _comparison_sentences(results: Results) -> list[str]:
+    found, columns = comparisons(results), results.columns
+    if not found.gaps:
         return []
-    bases = dict.fromkeys(label(str(cell.results.baseline)) for cell in cells if cell.results.baseline)
-    gaps = comparisons.gaps.values()
+    bases = dict.fromkeys(label(column.baseline) for column in columns if column.baseline)
+    gaps = found.gaps.values()
     effects = [detectable(gap) for gap in gaps]
-    strict = [detectable(gap, comparisons.first_step) for gap in gaps]
+    strict = [detectable(gap, found.first_step) for gap in gaps]
     marked = any(gap.p_value < ALPHA or not gap.tests_agree(ALPHA) for gap in gaps)
     sentences = [
         f"Differences are to {' or '.join(bases)}, fixed in advance; Holm's adjustment is over "
-        f"{len(comparisons.gaps)} comparisons.",
+        f"{len(found.gaps)} comparisons.",
         _MARKS if marked else "",
         f"Found with 80 % power: differences of {span(effects)}, as the first of all by Holm {span(strict)}.",
-        *(_best_sentence(cells, number, best) for number, best in comparisons.best.items()),
     ]
-    cppo = [gap for (_, method), gap in comparisons.gaps.items() if method == TARGET]
+    for number, best in found.best.items():
+        where = f" ({columns[number].title})" if len(columns) > 1 else ""
+        sentences.append(
+            f"{label(TARGET)} minus the best other method{where}, {label(best.best)} on these records, the choice "
+            f"taken inside the bootstrap: {in_words(best, render.signed)}, {render.p_in_words(best.p_value)}."
+        )
+    cppo = [gap for (_, method), gap in found.gaps.items() if method == TARGET]
     if len(cppo) > 1:
         summary = significance_summary([gap.p_value for gap in cppo], ALPHA, differences=[gap.estimate for gap in cppo])
         sentences.append(f"{label(TARGET)} is {summary} over these cells.")
     return sentences
 
 
-def _best_sentence(cells: Sequence[Cell], number: int, best: BestDifference) -> str:
-    where = f" ({cells[number].title})" if len(cells) > 1 else ""
-    p = render.p_value(best.p_value)
-    gap = f"{render.signed(best.estimate)} [{render.signed(best.low)}, {render.signed(best.high)}]"
-    return (
-        f"{label(TARGET)} minus the best other method{where}, {label(best.best)} on these records, the choice taken "
-        f"inside the bootstrap: {gap}, "
-        f"p {p if p.startswith('<') else f'= {p}'}."
-    )
+def in_words(interval: Interval, form: render.Form = render.share) -> str:
+    """An estimate with its interval."""
+    return f"{form(interval.estimate)} [{form(interval.low)}, {form(interval.high)}]"
 
 
 def span(values: Sequence[float], form: render.Form = render.share) -> str:
@@ -216,11 +209,76 @@ def span(values: Sequence[float], form: render.Form = render.share) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _left_out(cells: Sequence[Cell]) -> str:
+def _left_out(columns: Sequence[Results]) -> str:
     odd = [
         f"{label(method)} (K={size})"
-        for cell in cells
-        for method, size in cell.results.sizes.items()
-        if size != cell.results.k and method not in ABLATIONS
+        for results in columns
+        for method, size in results.sizes.items()
+        if size != results.k and not is_ablation(method)
     ]
     return f"Not here, because of another K: {', '.join(odd)}." if odd else ""
+
+
+# --- the comparisons --------------------------------------------------------------------------------------------------
+
+
+def comparison_table(results: Results) -> Table | None:
+    """S3: every comparison of T1 with both tests, one- and two-sided, and the effect that it could have found."""
+    columns, found = results.columns, comparisons(results)
+    rows = [_comparison_row(columns[number], number, method, found) for number, method in found.gaps]
+    rows += [_row(columns[number], TARGET, "", best) for number, best in found.best.items()]
+    if not rows:
+        return None
+    numbers = pd.DataFrame(rows)
+    shown = render.as_text(
+        numbers,
+        {
+            "Cell": ("cell", str),
+            "Method": ("method", label),
+            "against": ("against", lambda name: label(name) if name else "best of all others"),
+            "difference": ("difference", render.signed),
+            "95 % interval": (("low", "high"), render.signed),
+            "p": ("p", render.p_value),
+            "one-sided p": ("p_one_sided", render.p_value),
+            "p (Holm)": ("p_holm", render.p_value),
+            "second p": ("second_p", render.p_value),
+            "second test": ("second_test", str),
+            "agree": ("agree", lambda agree: "yes" if agree else "NO"),
+            "found with 80 % power": ("detectable", render.share),
+            "first by Holm": ("detectable_first", render.share),
+        },
+    )
+    caption = (
+        f"{settings(columns)}. Paired differences of pass@{results.k}. p: two-sided bootstrap; "
+        "one-sided: for a method that is not better. The second test, exact or a permutation of signs, "
+        "ignores the variance between seeds. The best of all others is chosen inside the bootstrap. The last columns "
+        "are the smallest true difference found with 80 % power at 0.05, and at the level of Holm's first step, "
+        f"{found.first_step:.4f}."
+    )
+    shown = shown if len(columns) > 1 else shown.drop(columns="Cell")
+    return Table("The comparisons behind the main table", caption, numbers, shown, columns)
+
+
+def _row(column: Results, method: str, against: str, gap: Difference | BestDifference) -> dict[str, object]:
+    return {
+        "cell": column.title,
+        "method": method,
+        "against": against,
+        "difference": gap.estimate,
+        "low": gap.low,
+        "high": gap.high,
+        "p": gap.p_value,
+        "p_one_sided": gap.p_one_sided,
+    }
+
+
+def _comparison_row(column: Results, number: int, method: str, found: Comparisons) -> dict[str, object]:
+    gap = found.gaps[number, method]
+    return _row(column, method, str(column.baseline), gap) | {
+        "p_holm": found.adjusted[number, method],
+        "second_test": gap.second_test,
+        "second_p": gap.second_p,
+        "agree": gap.tests_agree(ALPHA),
+        "detectable": detectable(gap),
+        "detectable_first": detectable(gap, found.first_step),
+    }
