@@ -112,6 +112,8 @@ FIGURES = {
         lambda results: bool(results.ablations),
     ),
 }
+ELSEWHERE = ("fig7_coverage",)
+"""The figures that 07_strategy_diversity writes; 06_figures writes all others."""
 
 
 def possible(results: Results) -> list[str]:
