@@ -2,8 +2,8 @@
 
 A training step on P problems, each with G group members, is `CPPOTrainer._generate_and_score_completions`:
 
-1. roll out: a planner sample and K solver samples per member (`rollout`);
-2. verify and score: verdicts r_k, gate J, R_out = max_k r_k, R_plan = J * R_out, solver credit (`reward.score`);
+1. roll out: a planner sample and K solver samples per member (`rollout`), and the gate's decision J (`gated`);
+2. verify and score: verdicts r_k, R_out = max_k r_k, R_plan = J * R_out, solver credit (`reward.score`);
 3. advantages: planner samples are compared with the G planner samples of the problem, solver samples with those that
    `solver_grouping` names (`advantages.cppo_advantages`);
 4. fold in the region weights, so that the loss is w_P * mean over planner tokens + w_S * mean over solver tokens
@@ -44,7 +44,7 @@ from cppo_lib.model.decoding import Draw, sample, uniform
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.kv_cache import group_heads
 from cppo_lib.model.policy import REFERENCE
-from cppo_lib.reward.gate_rules import GatedMember, Scorer, gated
+from cppo_lib.reward.gate_rules import Scorer, gated
 from cppo_lib.reward.plan_following import MethodProbe
 from cppo_lib.reward.score import Scores, cut_shares, score, statistics
 from cppo_lib.rollout.prompts import PromptStyle
@@ -123,11 +123,11 @@ class CPPOTrainer(GRPOTrainer):
         objective, gather = self.objective, self.accelerator.gather
         k = objective.k_at(self.state.global_step, self.args.max_steps)  # a resumed run knows its step too
 
-        # 1. roll out
+        # 1. roll out, and the gate's decisions
         numbers = [row["problem"] for row in inputs[:: objective.block]]
         found = {number: self.problems[number] for number in {*numbers}}  # each is read once
         began = time.perf_counter()
-        members = self._roll_out([found[number] for number in numbers])
+        members = gated(self._roll_out([found[number] for number in numbers]), self.scorer)
         rolled_out = time.perf_counter()
         # 2. verify and score
         self.scores = score(
@@ -180,11 +180,11 @@ class CPPOTrainer(GRPOTrainer):
         self.step_stats |= self._means() | self._counts(tokens) | {"rule_k": k}
         return batch
 
-    def _roll_out(self, problems: list[Problem]) -> list[GatedMember]:
-        """The members of this process with the gate's decisions, one per entry of `problems`."""
+    def _roll_out(self, problems: list[Problem]) -> list[Member]:
+        """The members of this process, one per entry of `problems`."""
         objective = self.objective
         first = self.accelerator.process_index * len(problems)
-        members = rollout(
+        return rollout(
             problems,
             objective.procedure,
             objective.k,
@@ -196,7 +196,6 @@ class CPPOTrainer(GRPOTrainer):
             solver_prompt=objective.solver_prompt,
             numbers=[number % objective.group_size for number in range(first, first + len(problems))],
         )
-        return gated(members, self.scorer)
 
     def _complete(
         self,
