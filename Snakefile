@@ -6,7 +6,7 @@
 
 (profile=params/007 where Snakemake would read a number). `make why` says what that would run;
 Snakemake's own dry run does not know. `cppo_lib.runs.series.plan` knows the runs of a
-profile, and `cppo_lib.runs.stamps` which of them are out of date, by content. A run's only output here is
+profile, and `cppo_lib.runs.series.stamps` which of them are out of date, by content. A run's only output here is
 its stamp, which it writes last: Snakemake runs what has none and orders it. It deletes the outputs
 of jobs that it starts or that fail, and so it is told of no result. Paths are relative to
 runs/<profile>.
@@ -16,7 +16,7 @@ import functools
 import sys
 from pathlib import Path
 
-from cppo_lib.runs import stamps
+from cppo_lib.runs.series import stamps
 from cppo_lib.runs.series.plan import Plan
 
 PLAN = Plan(

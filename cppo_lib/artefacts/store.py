@@ -169,7 +169,7 @@ def resumable_dir(folder: Path, fingerprint: str) -> Path:
     """A run's folder, emptied unless what it holds was begun under the same fingerprint.
 
     So a run goes on from its own checkpoints after a kill, and never from those of other
-    parameters, other code or other inputs (`cppo_lib.runs.sources.fingerprint`).
+    parameters, other code or other inputs (`cppo_lib.runs.dependencies.fingerprint`).
     """
     mark = folder / FINGERPRINT
     before = mark.read_text(encoding="utf-8") if mark.is_file() else ""
@@ -362,14 +362,3 @@ def policy_source(profile: str, policy: str, seed: int = 0) -> str:
         checked(Path(read_json(config).get("base_model_name_or_path") or ""))
     checked(Path(source))
     return source
-
-
-def __getattr__(name: str) -> Any:  # until all who use names that have moved are changed
-    from cppo_lib.artefacts import notes, progress
-
-    if name == "progress":
-        return log.info
-    for module in (paths, notes, progress):
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(name)

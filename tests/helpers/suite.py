@@ -36,11 +36,11 @@ notes.write_summary(folder, params, values={}, artefacts=[base, sft], inputs=[da
 """
 RL = """import os
 import time
-from cppo_lib.runs import sources
+from cppo_lib.runs import dependencies
 store.policy_source(params.profile, params.policy)
 start = paths.runs_root() / params.profile / "02_planner_sft" / "summary.json"
 folder = paths.stage_dir(params.profile, "03_rl_training", f"{params.arm}.s{params.seed}")
-folder = store.resumable_dir(folder, sources.fingerprint(params, [start]))
+folder = store.resumable_dir(folder, dependencies.fingerprint(params, [start]))
 finished = store.finished(folder)
 metrics = folder / "metrics.jsonl"
 done = len(store.read_jsonl(metrics)) if metrics.exists() else 0

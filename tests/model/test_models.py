@@ -18,7 +18,8 @@ from cppo_lib.errors import ModelError
 from cppo_lib.model import hub_models, tiny
 from cppo_lib.model import policy as model
 from cppo_lib.model.vllm_engine import plain_policy
-from cppo_lib.runs import config, stamps
+from cppo_lib.runs import config
+from cppo_lib.runs.series import stamps
 from cppo_lib.runs.series.plan import Plan
 from cppo_lib.runs.stages import data_prep, evaluation
 

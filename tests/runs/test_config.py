@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
 from cppo_lib.reward.rewards import SOLVER_CREDITS
-from cppo_lib.runs import config, provenance, sources, stamps
+from cppo_lib.runs import config, dependencies, provenance
 from cppo_lib.runs.parameters import MODELS, Evaluation, RLTraining
+from cppo_lib.runs.series import stamps
 from cppo_lib.runs.series.plan import Plan
 from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES
 
@@ -184,7 +185,7 @@ def test_where_a_value_stands_changes_no_fingerprint_and_an_expanded_file_is_the
     expanded.write_text(full)
     params = [config.load_params(each) for each in (path, expanded)]
     assert params[0] == params[1]
-    assert sources.fingerprint(params[0]) == sources.fingerprint(params[1])
+    assert dependencies.fingerprint(params[0]) == dependencies.fingerprint(params[1])
     assert stamps.begun(params[0], tmp_path, []) == stamps.begun(params[1], tmp_path, [])
 
 

@@ -4,7 +4,7 @@
     python -m cppo_lib.runs.series why --profile tiny
     python -m cppo_lib.runs.series run-notebook notebooks/01_data_prep.ipynb out.ipynb -f params/...
 
-`cppo_lib.runs.stamps` says what is out of date and Snakemake schedules it (see the Snakefile); this module
+`cppo_lib.runs.series.stamps` says what is out of date and Snakemake schedules it (see the Snakefile); this module
 checks everything first, keeps two series out of one folder, turns Snakemake's output into one line
 per event, ends everything when it is told to stop, and ends with the main table. A series that was
 killed goes on when it is started again: finished runs stay, half-finished ones resume from their own
@@ -33,8 +33,8 @@ import psutil
 from cppo_lib.artefacts import paths
 from cppo_lib.artefacts.progress import clock
 from cppo_lib.errors import CPPOError
-from cppo_lib.runs import config, stamps
-from cppo_lib.runs.series import runner
+from cppo_lib.runs import config
+from cppo_lib.runs.series import runner, stamps
 from cppo_lib.runs.series.plan import Plan
 from cppo_lib.verifier.cores import usable_cores
 

@@ -4,7 +4,7 @@ A profile is a folder of parameter files; every file is one run of one notebook,
 and their evaluations run once per seed. The Snakefile asks this module for the runs, what they wait
 for and what they are given. A run depends on its parameters, on the runs before it, on the code
 cells of its notebook, and on the library modules that notebook imports, directly or through others,
-so that a new colour in plots.py retrains nothing; `cppo_lib.runs.stamps` says which are out of date.
+so that a new colour in plots.py retrains nothing; `cppo_lib.runs.series.stamps` says which are out of date.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import config, stamps
+from cppo_lib.runs import config
+from cppo_lib.runs.dependencies import notebook_path
 from cppo_lib.runs.parameters import DataPrep, Evaluation, PaperTables, Params, PlannerSFT, Report, RLTraining
-from cppo_lib.runs.sources import notebook_path
+from cppo_lib.runs.series import stamps
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Run:
 
     @property
     def stamp(self) -> str:
-        """What says that it has run to its end, and from what (`runs.stamps`), relative to `runs/<profile>`."""
+        """What says that it has run to its end, and from what (`runs.series.stamps`), relative to `runs/<profile>`."""
         return f"{stamps.FOLDER}/{self.name}.json"
 
 

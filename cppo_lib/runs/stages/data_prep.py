@@ -31,7 +31,7 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import LoadReport, Problem, ProblemFile
 from cppo_lib.data.registry import stream_benchmark
 from cppo_lib.errors import DamagedError, DatasetError, ParameterError
-from cppo_lib.runs import sources
+from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import DataPrep
 from cppo_lib.runs.stages import references
 
@@ -56,7 +56,7 @@ def prepare(cfg: DataPrep) -> Path:
         hint = f"prepare {name} with params/{cfg.profile}/01_data_prep.{name}.yaml, since remove_overlap_with names it"
         summary = _folder(cfg.profile, name) / "summary.json"
         others.append(paths.require(summary, notebook="01_data_prep", hint=hint))
-    folder = store.resumable_dir(_folder(cfg.profile, cfg.benchmark), sources.fingerprint(cfg, others))
+    folder = store.resumable_dir(_folder(cfg.profile, cfg.benchmark), dependencies.fingerprint(cfg, others))
     done = folder / "summary.json"
     if store.finished(folder) and _unchanged(store.read_json(done)["sources"]):
         log.info(f"{paths.show(folder)} is complete; delete it to prepare it again")

@@ -45,7 +45,7 @@ from cppo_lib.reward import plan_following as judging
 from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
-from cppo_lib.runs import config, sources
+from cppo_lib.runs import config, dependencies
 from cppo_lib.runs.parameters import Evaluation
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.verifier import Verifier
@@ -75,7 +75,7 @@ def evaluate(cfg: Evaluation) -> Path:
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run.name}.parquet"
     commits, computed = models.commits(policy), models.weights_type(policy, models.sampling_dtype())
     drawn = cfg.model_copy(update={"batch_size": 0})  # which changes no attempt
-    fingerprint = sources.fingerprint(drawn, inputs, commits)
+    fingerprint = dependencies.fingerprint(drawn, inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
     if wrong := store.damage(final, thorough=True):
         log.info(f"{wrong}: evaluating again")

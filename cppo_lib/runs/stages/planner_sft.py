@@ -33,7 +33,7 @@ from cppo_lib.reward.gate_classifier import TrainedGate
 from cppo_lib.reward.gate_llm import LLMGate
 from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.runs import config, sources
+from cppo_lib.runs import config, dependencies
 from cppo_lib.runs.parameters import PlannerSFT
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.trainer import sft
@@ -64,7 +64,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
     folder = paths.stage_dir(cfg.profile, "02_planner_sft")
     scratch = cfg.base_model == "scratch"
     commits = {} if scratch else models.commits(paths.policy_source(cfg.profile, cfg.base_model))
-    store.resumable_dir(folder, sources.fingerprint(cfg, inputs, commits))
+    store.resumable_dir(folder, dependencies.fingerprint(cfg, inputs, commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder

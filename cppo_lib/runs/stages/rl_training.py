@@ -30,7 +30,7 @@ from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_classifier import TrainedGate
 from cppo_lib.reward.gate_llm import LLMGate
 from cppo_lib.rollout.prompts import PromptStyle
-from cppo_lib.runs import sources
+from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.trainer import checkpoints
@@ -61,7 +61,7 @@ def train(cfg: RLTraining) -> Path:
     commits = models.commits(start)
     if cfg.gate_model is not None:
         commits |= models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
-    store.resumable_dir(folder, sources.fingerprint(cfg, _inputs(cfg), commits))
+    store.resumable_dir(folder, dependencies.fingerprint(cfg, _inputs(cfg), commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, ParameterError
+from cppo_lib.runs.dependencies import code_hash, modules_of
 from cppo_lib.runs.parameters import Params
-from cppo_lib.runs.sources import code_hash, modules_of
 
 if TYPE_CHECKING:
     from cppo_lib.runs.series.plan import Plan, Run

@@ -10,7 +10,7 @@ import pytest
 from suite import Suite
 
 from cppo_lib.artefacts import paths
-from cppo_lib.runs import sources
+from cppo_lib.runs import dependencies
 
 FRONT = """import lazy_loader as lazy
 
@@ -48,7 +48,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files(toy: Path, source: str, folder: str = "") -> set[str]:
     """The files that a source names, but for the packages' own."""
-    found = {str(path.relative_to(toy)) for path in sources.imported(source, toy / folder)}
+    found = {str(path.relative_to(toy)) for path in dependencies.imported(source, toy / folder)}
     return {name for name in found if not name.endswith("__init__.py")}
 
 
@@ -64,7 +64,7 @@ def test_a_name_at_a_front_door_counts_as_its_own_file(toy):
 def test_front_doors_may_lead_to_others_and_a_new_way_is_another_file(toy):
     assert files(toy, "from cppo_lib.data import Problem") == {"data/kinds/problem.py"}
     (toy / "data" / "__init__.pyi").write_text("from .hub import Problem as Problem\n")
-    sources.front_door.cache_clear()
+    dependencies.front_door.cache_clear()
     assert files(toy, "from cppo_lib.data import Problem") == {"data/hub.py"}
 
 
@@ -84,33 +84,33 @@ def test_a_module_that_is_started_by_name_is_counted(toy):
 def test_dependencies_follow_imports_and_leave_out_what_changes_no_result(tmp_path, monkeypatch):
     suite = Suite(tmp_path)
     monkeypatch.setattr(paths, "root", lambda: suite.root)
-    sources.modules_of.cache_clear()
-    training = {path.name for path in sources.modules_of("03_rl_training", "crossroads")}
-    tables = {path.name for path in sources.modules_of("05_paper_tables", "crossroads")}
-    sources.modules_of.cache_clear()
+    dependencies.modules_of.cache_clear()
+    training = {path.name for path in dependencies.modules_of("03_rl_training", "crossroads")}
+    tables = {path.name for path in dependencies.modules_of("05_paper_tables", "crossroads")}
+    dependencies.modules_of.cache_clear()
     assert tables - training == {"toy.py"}
     assert {"crossroads.py", "problem.py"} <= training
     assert not {"store.py", "config.py", "cli.py"} & tables
 
 
 def test_training_does_not_follow_from_how_results_are_shown_and_runs_are_kept():
-    training = {str(path.relative_to(paths.root())) for path in sources.modules_of("03_rl_training", "crossroads")}
+    training = {str(path.relative_to(paths.root())) for path in dependencies.modules_of("03_rl_training", "crossroads")}
     assert {"cppo_lib/runs/stages/rl_training.py", "cppo_lib/trainer/cppo_trainer.py"} <= training
     assert not [name for name in training if name.startswith(("cppo_lib/report/", "cppo_lib/artefacts/"))]
     kept = [name for name in training if name.startswith("cppo_lib/runs/")]
     assert all(name.startswith("cppo_lib/runs/stages/") for name in kept)
-    shown = {str(path.relative_to(paths.root())) for path in sources.modules_of("06_figures", "crossroads")}
+    shown = {str(path.relative_to(paths.root())) for path in dependencies.modules_of("06_figures", "crossroads")}
     assert any(name.startswith("cppo_lib/report/figures/") for name in shown)
 
 
 def whole_packages(source: str, folder: Path) -> Iterator[str]:
     """Packages of the library that a source imports whole, so that nothing says which of their files it uses."""
-    for node in sources.nodes(source):
+    for node in dependencies.nodes(source):
         if isinstance(node, ast.Import):
             names = [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            module = sources._module(node, folder)
-            door = sources.front_door(paths.root().joinpath(*module))
+            module = dependencies._module(node, folder)
+            door = dependencies.front_door(paths.root().joinpath(*module))
             names = [(*module, *alias.name.strip("*").split()) for alias in node.names if alias.name not in door]
         else:
             continue
@@ -129,7 +129,7 @@ def test_whole_packages_are_seen(toy):
 def test_nobody_imports_a_whole_package():
     root = paths.root()
     texts = {path: path.read_text() for path in sorted((root / "cppo_lib").rglob("*.py"))}
-    texts |= {path: sources.code_of(path.stem) for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    texts |= {path: dependencies.code_of(path.stem) for path in sorted((root / "notebooks").glob("*.ipynb"))}
     found = {
         str(path.relative_to(root)): names for path in texts if (names := [*whole_packages(texts[path], path.parent)])
     }
