@@ -36,7 +36,7 @@ import pandas as pd
 
 from cppo_lib.artefacts import paths
 from cppo_lib.evaluation.estimators import check_attempts, pass_at_k
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import GatedMember
 from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import PromptStyle
@@ -102,7 +102,7 @@ def attempt_records(
     for number, member in enumerate(members):
         k, meta = len(member.programs), member.problem.meta
         methods = implemented[number] if implemented is not None else [None] * k
-        follows = judging.followed(member, methods) if implemented is not None else [None] * k
+        follows = plan_following.followed(member, methods) if implemented is not None else [None] * k
         shared = asdict(run) | {
             "run_id": run.name,
             "problem_id": member.problem.id,

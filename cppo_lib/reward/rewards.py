@@ -82,7 +82,7 @@ def followed_credit(passed: Tensor, followed: Tensor | None = None) -> Tensor:
     """r_k where the program implements its method, else 0. (..., K) and (..., K) -> (..., K).
 
     Raises:
-        ParameterError: no judge said which attempts follow their method.
+        ParameterError: nobody found out which attempts follow their method.
     """
     if followed is None:
         raise ParameterError("credit 'followed' needs a benchmark that judges plan-following; choose own or marginal")
@@ -103,10 +103,10 @@ def solver_credit(name: str, passed: Tensor, followed: Tensor | None = None) -> 
     Args:
         name: a key of `SOLVER_CREDITS`.
         passed: (..., K) verdicts r_k.
-        followed: (..., K), whether attempt k implements its method; None where nobody judged it.
+        followed: (..., K), whether attempt k implements its method; None where nobody can tell.
 
     Raises:
-        ParameterError: an unknown name, shapes that differ, or a missing judgement.
+        ParameterError: an unknown name, shapes that differ, or no `followed` where it is needed.
     """
     if name not in SOLVER_CREDITS:
         raise ParameterError(f"unknown solver credit {name!r}; known: {', '.join(SOLVER_CREDITS)}")

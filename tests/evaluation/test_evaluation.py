@@ -25,7 +25,7 @@ from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.policy import save_policy
 from cppo_lib.model.tiny import build_model, build_tokenizer
 from cppo_lib.report.results import load_results
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle, render_tuple
 from cppo_lib.rollout.two_stage import rollout
@@ -190,8 +190,8 @@ def scripted(procedure: str, plan: str) -> pd.DataFrame:
     limits = {"max_plan_tokens": 1, "max_program_tokens": 1}
     members = gated(rollout([problem], procedure, K, style=style, generate=generate, **limits))
     with Verifier(workers=1) as verifier:
-        results = judging.verify_members(members, verifier)
-        methods = judging.MethodProbe(verifier).methods(members)
+        results = plan_following.verify_members(members, verifier)
+        methods = plan_following.MethodProbe(verifier).methods(members)
     run = Run("test", "crossroads", "test", "sft", "policy", 0)
     return attempt_records(run, members, results, methods, procedure=procedure, style=style, tuples=1, gen_s=3.0)
 
@@ -340,7 +340,7 @@ def test_seeds_draw_different_attempts(prepared):
 # --- other benchmarks, errors, command line -----------------------------------------------------
 
 
-def test_a_benchmark_with_a_loader_needs_no_data_prep_and_has_no_method_judge(prepared, policy):
+def test_a_benchmark_with_a_loader_needs_no_data_prep_and_has_no_method_probe(prepared, policy):
     path = evaluate(parameters(benchmark="humaneval", policy=str(policy), limit=1, tuples=1, max_program_tokens=4))
     frame = pd.read_parquet(path)
     assert set(frame["problem_id"]) == {"HumanEval/0"}

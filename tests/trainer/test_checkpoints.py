@@ -112,7 +112,7 @@ def at_step(step: int, act: Callable[[], None], *, stage: str = "sft") -> Iterat
 
     def hooked(path: Path, rows: list[dict[str, Any]]) -> None:
         append(path, rows)
-        if rows[0]["step"] == step and rows[0].get("stage", stage) == stage:
+        if rows[0]["step"] == step and rows[0].get("stage", stage) in (stage, "gate"):
             act()
 
     with pytest.MonkeyPatch.context() as patch:

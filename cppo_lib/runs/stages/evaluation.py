@@ -41,7 +41,7 @@ from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import ROLES, role_policy
 from cppo_lib.model.engine import Engine, open_engine
-from cppo_lib.reward import plan_following as judging
+from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
@@ -62,7 +62,7 @@ def evaluate(cfg: Evaluation) -> Path:
         MissingArtefactError: the problems or the policy were not made yet; names the notebook.
         DamagedError: one of these is not what was written.
         ModelError: the policy cannot be loaded, or a prompt does not fit its context.
-        IsolationError: the verifier cannot judge safely, or more than 0.5% of the attempts got no
+        IsolationError: the verifier cannot run programs safely, or more than 0.5% of the attempts got no
             verdict (IE).
     """
     if cfg.tune_on is not None:
@@ -139,7 +139,7 @@ class _Evaluator:
     planner: Engine  # the same, but for a policy with an adapter for each role
     style: PromptStyle
     verifier: Verifier
-    judge: judging.MethodProbe | None
+    probe: plan_following.MethodProbe | None
 
     def records(self, problems: Sequence[Problem]) -> pd.DataFrame:
         """Roll out and verify a chunk."""
@@ -158,8 +158,8 @@ class _Evaluator:
         )
         members = gated(rolled_out)
         gen_s = time.perf_counter() - started
-        results = judging.verify_members(members, self.verifier)
-        methods = None if self.judge is None else self.judge.methods(members)
+        results = plan_following.verify_members(members, self.verifier)
+        methods = None if self.probe is None else self.probe.methods(members)
         return attempt_records(
             self.run,
             members,
@@ -199,19 +199,19 @@ def _run_chunks(
         seed=cfg.seed,
     )
     acting = {role: role_policy(policy, role) for role in ROLES}
-    with judging.open_verifier(paths.verdicts_path(cfg.profile)) as verifier, ExitStack() as opened:
+    with plan_following.open_verifier(paths.verdicts_path(cfg.profile)) as verifier, ExitStack() as opened:
         engine, tokenizer = opened.enter_context(open_policy(acting["solver"]))
         planner = engine
         if acting["planner"] != acting["solver"]:
             planner, _ = opened.enter_context(open_policy(acting["planner"]))
         style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule)
         store.write_json(parts / PROMPTS, style.record())
-        judge = judging.method_probe(cfg.benchmark, verifier)
-        evaluator = _Evaluator(cfg, run, engine, planner, style, verifier, judge)
+        probe = plan_following.method_probe(cfg.benchmark, verifier)
+        evaluator = _Evaluator(cfg, run, engine, planner, style, verifier, probe)
         for chunk in chunks:
             done.append(evaluator.records([problems[number] for number in chunk]))
             failed = [reason for frame in done for reason in frame.loc[frame["verdict"] == "IE", "reason"]]
-            judging.check_internal_errors(failed, attempts)
+            plan_following.check_internal_errors(failed, attempts)
             store.write_parquet(parts / f"{chunk[0]:05d}.parquet", done[-1])
             to_go = (time.monotonic() - started) / (len(done) - already) * (total - len(done))
             score = pass_at_k(pd.concat(done))
