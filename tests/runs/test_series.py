@@ -23,6 +23,7 @@ from suite import RL, Suite, wait_for
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
 from cppo_lib.runs import config, trace
+from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.series import cli as series
 from cppo_lib.runs.series import runner
 from cppo_lib.runs.series.plan import Plan
@@ -76,6 +77,14 @@ def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
     assert given["03_rl_training.cppo.s0"] == {"steps": 3}
     assert given["05_paper_tables"] == {"figures_dir": ""}
     assert plan.table == "figures/T1_main.md"
+
+
+@pytest.mark.parametrize("profile", ["tiny", "ablations", "laptop", "paper", "smoke"])
+def test_a_first_look_trains_on_no_more_problems_than_it_has(profile: str) -> None:
+    for run in Plan(profile, limit=1).runs.values():
+        if isinstance(run.params, RLTraining):
+            members = run.params.group_size * (run.params.k + (run.params.algorithm == "cppo"))
+            assert run.params.problems_per_step == 1 and members % run.params.microbatches == 0
 
 
 def test_planner_sft_waits_for_the_evaluation_that_it_distils_and_tuning_for_its_problems():

@@ -9,6 +9,7 @@ so that a new colour in plots.py retrains nothing; `cppo_lib.runs.series.stamps`
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Iterator
@@ -283,12 +284,18 @@ class Plan:
             case PlannerSFT(sft_steps=steps, gate_steps=gate_steps):
                 gate = {"gate_steps": min(self.limit, gate_steps)} if gate_steps else {}
                 return {"sft_steps": min(self.limit, steps), **gate}
-            case RLTraining(steps=steps):
-                return {"steps": min(self.limit, steps)}
+            case RLTraining(steps=steps, problems_per_step=problems):
+                fewer = self._fewer_problems(params) if problems > self.limit else {}
+                return {"steps": min(self.limit, steps), **fewer}
             case Report():
                 return {"figures_dir": ""}
             case _:
                 return {}
+
+    def _fewer_problems(self, arm: RLTraining) -> dict[str, int]:
+        """An optimiser step on as many problems as the splits then hold, in micro-batches that divide its rows."""
+        rows = self.limit * arm.group_size * (arm.k + (arm.algorithm == "cppo"))
+        return {"problems_per_step": self.limit, "microbatches": math.gcd(arm.microbatches, rows)}
 
     def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:
         name = params.run_id.replace("/", ".")
