@@ -208,7 +208,7 @@ def remembered(compute: Callable[Concatenate[Results, P], T]) -> Callable[Concat
     """A function of results whose answer for the same results and arguments is computed once."""
 
     @functools.wraps(compute)
-    def recall(results: Results, *args: P.args, **kwargs: P.kwargs) -> T:
+    def recall(results: Results, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (compute, *args, *kwargs.items())
         if key not in results.memory:
             results.memory[key] = compute(results, *args, **kwargs)
