@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -176,23 +175,20 @@ def plot_left_out(prepared: Prepared) -> Figure | None:
 def plot_sizes(prepared: Prepared) -> Figure:
     """Histograms of tests per problem and characters per statement, a line per split, on logarithmic scales."""
     figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.4), sharey=True)
+    drawn: dict[str, Any] = {"bins": 25, "log_scale": True, "stat": "proportion", "common_norm": False}
+    drawn |= {"hue": "split", "hue_order": prepared.splits, "palette": list(GREYS[: len(prepared.splits)])}
     for axis, (fact, title) in zip(axes, (("tests", "tests per problem"), ("statement", "characters")), strict=True):
-        _histogram(axis, {split: _of(prepared.problems, split)[fact] for split in prepared.splits})
-        axis.set(xscale="log", xlabel=title)
+        sns.histplot(prepared.problems, x=fact, element="step", fill=False, legend=axis is axes[0], ax=axis, **drawn)
+        for line, dashes in zip(reversed(axis.lines), LINES, strict=False):
+            line.set_linestyle(dashes)
+        axis.set(xlabel=title, ylabel="share of problems")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
-    axes[0].set_ylabel("share of problems")
-    axes[0].legend()
+    sns.move_legend(axes[0], "best", title=None)
+    for line, dashes in zip(axes[0].get_legend().get_lines(), LINES, strict=False):
+        line.set_linestyle(dashes)
     return figure
-
-
-def _histogram(axes: Axes, values: dict[str, pd.Series[int]]) -> None:
-    low, high = min(map(min, values.values())), max(map(max, values.values()))
-    edges = np.geomspace(max(low, 1) * 0.9, max(high, 2) * 1.1, 25)
-    for (split, numbers), grey, line in zip(values.items(), GREYS, LINES, strict=False):
-        heights, _ = np.histogram(numbers, edges)
-        axes.stairs(heights / len(numbers), edges, label=split, color=grey, linestyle=line, linewidth=1.5)
 
 
 def _bars(table: pd.DataFrame, label: str) -> Figure:

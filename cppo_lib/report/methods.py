@@ -31,11 +31,16 @@ CHOICES = (REWARD, CREDIT, GROUPING, SHARING)
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn: told apart in greyscale by lightness, marker and dashes."""
+    """How a method is drawn: told apart in greyscale by lightness, marker and dashes (none: a solid line)."""
 
     color: str
     marker: str
-    line: str | tuple[int, tuple[int, ...]]
+    dashes: tuple[int, ...] = ()
+
+    @property
+    def ls(self) -> str | tuple[int, tuple[int, ...]]:
+        """The line style in matplotlib's form."""
+        return (0, self.dashes) if self.dashes else "solid"
 
 
 @dataclass(frozen=True)
@@ -48,20 +53,20 @@ class Method:
 
 
 METHODS = {
-    "direct": Method("Direct sampling", DIRECT, Look("#8c8c8c", "s", (0, (1, 1)))),
-    "direct_tuned": Method("Direct, tuned temperature", DIRECT, Look("#6e6e6e", "P", (0, (1, 2)))),
+    "direct": Method("Direct sampling", DIRECT, Look("#8c8c8c", "s", (1, 1))),
+    "direct_tuned": Method("Direct, tuned temperature", DIRECT, Look("#6e6e6e", "P", (1, 2))),
     "divsampling": Method("DivSampling, roles", DIRECT),
     "divsampling_ideas": Method("DivSampling, ideas"),
     "ifg": Method("Intent-factored generation", PLANNING),
     "verbalized": Method("Verbalized sampling", PLANNING),
     "verbalized_tail": Method("Verbalized sampling, tail"),
-    "plan_then_solve": Method("Plan-then-solve (i.i.d.)", PLANNING, Look("#bdbdbd", "D", (0, (3, 1, 1, 1)))),
+    "plan_then_solve": Method("Plan-then-solve (i.i.d.)", PLANNING, Look("#bdbdbd", "D", (3, 1, 1, 1))),
     "sequential": Method("Sequential planner", PLANNING),
     "plansearch": Method("PlanSearch", PLANNING),
     "plansearch_lite": Method("PlanSearch, about equal tokens", PLANNING),
-    "untrained": Method("Untrained pipeline", PLANNING, Look("#a6c8a0", "h", (0, (2, 2)))),
-    "sft": Method("Planner-only SFT", SFT, Look("#5ab4ac", "v", (0, (5, 2)))),
-    "grpo": Method("GRPO", SINGLE, Look("#f0a030", "^", (0, (2, 1)))),
+    "untrained": Method("Untrained pipeline", PLANNING, Look("#a6c8a0", "h", (2, 2))),
+    "sft": Method("Planner-only SFT", SFT, Look("#5ab4ac", "v", (5, 2))),
+    "grpo": Method("GRPO", SINGLE, Look("#f0a030", "^", (2, 1))),
     "dr_grpo": Method("Dr. GRPO", SINGLE),
     "grpo_entropy": Method("GRPO, entropy bonus", SINGLE),
     "unlikeliness": Method("Unlikeliness", SINGLE),
@@ -70,8 +75,8 @@ METHODS = {
     "pass_at_k": Method("Pass@k Training", PASS_AT_K),
     "pkpo_loo": Method("PKPO, loo", PASS_AT_K),
     "pkpo_annealed": Method("PKPO, annealed k", PASS_AT_K),
-    "pkpo": Method("PKPO", PASS_AT_K, Look("#3a78b5", "o", (0, (4, 1)))),
-    "cppo": Method("CPPO", look=Look("#7b1e3a", "*", "solid")),
+    "pkpo": Method("PKPO", PASS_AT_K, Look("#3a78b5", "o", (4, 1))),
+    "cppo": Method("CPPO", look=Look("#7b1e3a", "*")),
     "reward_sum": Method("Reward J + R_out", REWARD),
     "reward_outcome": Method("Reward R_out", REWARD),
     "reward_gate": Method("Reward J", REWARD),
@@ -95,12 +100,12 @@ METHODS = {
     "k8": Method("K = 8", SIZE),
 }
 OTHERS = (
-    Look("#444444", "X", (0, (1, 3))),
-    Look("#c49a6c", "<", (0, (3, 2))),
-    Look("#8fa8c8", ">", (0, (6, 2))),
-    Look("#556b2f", "p", (0, (3, 1, 1, 1, 1, 1))),
-    Look("#b07aa1", "d", (0, (1, 1))),
-    Look("#d9d9d9", "8", (0, (2, 2))),
+    Look("#444444", "X", (1, 3)),
+    Look("#c49a6c", "<", (3, 2)),
+    Look("#8fa8c8", ">", (6, 2)),
+    Look("#556b2f", "p", (3, 1, 1, 1, 1, 1)),
+    Look("#b07aa1", "d", (1, 1)),
+    Look("#d9d9d9", "8", (2, 2)),
 )
 """For methods without a look of their own, in turn."""
 _TAKING_TURNS = [name for name, method in METHODS.items() if method.look is None]

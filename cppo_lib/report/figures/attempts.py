@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,13 +23,15 @@ from cppo_lib.report.figures.style import (
     PAGE,
     VERDICT_STYLE,
     big,
+    by_method,
     canvas,
     ceiling_lines,
+    legend,
     line,
     method_axis,
     seed_points,
 )
-from cppo_lib.report.methods import TARGET, label, look
+from cppo_lib.report.methods import TARGET, look
 from cppo_lib.report.results import Results
 from cppo_lib.report.tables.attempts import VERDICTS, coverage_table, enough_tuples
 
@@ -42,8 +45,7 @@ def fig1_headline(results: Results) -> Figure:
     with canvas(1, 1, COLUMN, 0.7 + 0.33 * len(results.methods)) as (figure, (axes,)):
         _rows(axes, results, results.methods)
         ceiling_lines(axes, results, vertical=True)
-        axes.set_xlabel(f"{results.params.split} pass@{results.k}")
-        axes.set_xlim(0, 1)
+        axes.set(xlabel=f"{results.params.split} pass@{results.k}", xlim=(0, 1))
     return figure
 
 
@@ -79,39 +81,31 @@ def fig3_pass_at_k(results: Results) -> Figure:
             if results.hidden is not None:
                 values = [float((results.ceilings_at(k) or {})[name]) for k in ks]
                 axes.plot(ks, values, color="k", ls=dashes, lw=1, label=title)
-        axes.set_xticks(ks)
-        axes.set_xlabel("k, programs verified")
-        axes.set_ylabel(f"{results.params.split} pass@k")
-        axes.set_ylim(0, 1.02)
+        axes.set(xlabel="k, programs verified", ylabel=f"{results.params.split} pass@k", xticks=ks, ylim=(0, 1.02))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
 def fig4_diversity(results: Results) -> Figure:
     """Distinct methods per tuple against pass@K: small points are groups, large ones methods."""
+    groups = pd.concat([_by_group(results, method) for method in results.focus])
     with canvas(1, 1, COLUMN, 3.2) as (figure, (axes,)):
-        for method in results.focus:
-            breadth, success = _by_group(results, method)
-            style = look(method)
-            axes.plot(breadth, success, style.marker, color=style.color, ms=3.5, alpha=0.5, mew=0)
-            big(axes, float(breadth.mean()), float(success.mean()), method)
+        small = {"s": 12, "alpha": 0.5, "linewidth": 0, **by_method(results.focus)}
+        sns.scatterplot(groups, x="breadth", y="success", ax=axes, **small)
+        for method, mean in groups.groupby("method", sort=False)[["breadth", "success"]].mean().iterrows():
+            big(axes, mean["breadth"], mean["success"], str(method))
         ceiling_lines(axes, results, vertical=False)
-        axes.set_xlabel(f"distinct methods among {results.k} attempts")
-        axes.set_ylabel(f"{results.params.split} pass@{results.k}")
-        axes.set_xticks(range(1, results.k + 1))
-        axes.set_xlim(0.9, results.k + 0.1)
-        axes.set_ylim(0, 1.02)
+        axes.set(xlabel=f"distinct methods among {results.k} attempts", xticks=range(1, results.k + 1))
+        axes.set(ylabel=f"{results.params.split} pass@{results.k}", xlim=(0.9, results.k + 0.1), ylim=(0, 1.02))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
-def _by_group(results: Results, method: str) -> tuple[pd.Series[float], pd.Series[float]]:
+def _by_group(results: Results, method: str) -> pd.DataFrame:
     """Mean distinct methods and pass@K of each group of problems."""
-    attempts = results.of(method)
-    groups = attempts.drop_duplicates("problem_id").set_index("problem_id")["group"]
-    breadth = tuple_table(attempts).groupby("problem_id")["distinct_methods"].mean()
-    success = results.scores[method].mean(axis=0)
-    return breadth.groupby(groups).mean(), success.groupby(groups).mean()
+    breadth = tuple_table(results.of(method)).groupby("problem_id")["distinct_methods"].mean()
+    problems = pd.DataFrame({"breadth": breadth, "success": results.scores[method].mean(axis=0)})
+    return problems.groupby(results.groups).mean().assign(method=method)
 
 
 def fig5_terms(results: Results) -> Figure:
@@ -149,8 +143,7 @@ def fig6_verdicts(results: Results) -> Figure:
             axes.barh(rows, widths, left=left, color=grey, hatch=hatch, ec="k", lw=0.5, label=verdict)
             left += widths
         method_axis(axes, results.methods)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("share of attempts")
+        axes.set(xlabel="share of attempts", xlim=(0, 1))
         figure.legend(loc="outside upper center", ncols=len(present))
     return figure
 
@@ -163,37 +156,32 @@ def fig7_coverage(results: Results) -> Figure:
         axes.bar(ranks, p, color="0.85", ec="0.4", lw=0.5, label="p, how often right")
         for method in results.focus:
             line(axes, ranks, table[method].to_numpy(), method)
-        axes.set_xlabel("rank of the method by p")
-        axes.set_ylabel(f"share of tuples of {results.k} that try it")
-        axes.set_ylim(0, 1.02)
+        axes.set(xlabel="rank of the method by p", ylabel=f"share of tuples of {results.k} that try it", ylim=(0, 1.02))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
 def fig8_groups(results: Results) -> Figure:
     """pass@K by group of problems (difficulty, or family and clue), the hardest on top; intervals of two methods."""
-    groups = _groups(results)
-    order = pd.concat([_group_scores(results, method) for method in results.focus], axis=1).mean(axis=1)
-    names = list(order.sort_values().index)[:MOST_GROUPS]
+    groups, focus = results.groups, results.focus
+    scores = pd.DataFrame({method: results.scores[method].mean(axis=0).groupby(groups).mean() for method in focus})
+    scores = scores.loc[scores.mean(axis=1).sort_values().index[:MOST_GROUPS]]
+    names = list(scores.index)
     with canvas(1, 1, COLUMN, 1.2 + 0.3 * len(names)) as (figure, (axes,)):
-        for method in results.focus:
-            means, style = _group_scores(results, method), look(method)
-            axes.plot(means.loc[names], range(len(names)), style.marker, color=style.color, mec="k", mew=0.4, ms=5.5,
-                      ls="none", alpha=0.9, zorder=3)  # fmt: skip
-            axes.plot([], [], style.marker, color=style.color, mec="k", mew=0.4, ms=5.5, label=label(method))
-            if method in (TARGET, results.baseline):
-                for row, name in enumerate(names):
-                    part = results.scores[method].loc[:, groups[groups == name].index]
-                    mean = results.interval(part)
-                    shift = 0.12 if method == TARGET else -0.12
-                    axes.plot([mean.low, mean.high], [row + shift] * 2, color=style.color, lw=1.8, zorder=2)
+        points = scores.assign(row=range(len(names))).melt("row", var_name="method", value_name="score")
+        drawn = {"s": 34, "ec": "k", "linewidth": 0.4, "alpha": 0.9, "zorder": 3, **by_method(focus)}
+        sns.scatterplot(points, x="score", y="row", ax=axes, **drawn)
+        for method in (name for name in focus if name in (TARGET, results.baseline)):
+            for row, name in enumerate(names):
+                mean = results.interval(results.scores[method].loc[:, groups[groups == name].index])
+                shift = 0.12 if method == TARGET else -0.12
+                axes.plot([mean.low, mean.high], [row + shift] * 2, color=look(method).color, lw=1.8, zorder=2)
         sizes = groups.value_counts()
         axes.set_yticks(range(len(names)), [f"{name or 'all'} ({sizes[name]})" for name in names])
-        axes.set_ylim(len(names) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel(f"{results.params.split} pass@{results.k}")
-        figure.legend(loc="outside upper center", ncols=2)
+        axes.set(xlabel=f"{results.params.split} pass@{results.k}", ylabel="")
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6))
+        legend(figure, focus, points=True)
     return figure
 
 
@@ -202,23 +190,13 @@ def has_groups(results: Results) -> bool:
     return results.attempts["group"].nunique() > 1
 
 
-def _groups(results: Results) -> pd.Series[str]:
-    """The group of each problem."""
-    return results.attempts.drop_duplicates("problem_id").set_index("problem_id")["group"]
-
-
-def _group_scores(results: Results, method: str) -> pd.Series[float]:
-    return results.scores[method].mean(axis=0).groupby(_groups(results)).mean().rename(method)
-
-
 def fig10_ablations(results: Results) -> Figure:
     """CPPO and each ablation: pass@K, and how many programs follow their plan."""
     methods = [*([TARGET] if TARGET in results.methods else []), *results.ablations]
     with canvas(1, 2, PAGE, 0.9 + 0.3 * len(methods)) as (figure, (left, right)):
         _rows(left, results, methods)
         ceiling_lines(left, results, vertical=True)
-        left.set_xlabel(f"{results.params.split} pass@{results.k}")
-        left.set_xlim(0, 1)
+        left.set(xlabel=f"{results.params.split} pass@{results.k}", xlim=(0, 1))
         for row, method in enumerate(methods):
             followed = results.of(method)[["seed", "followed"]].dropna().astype(float)
             if len(followed):
@@ -226,6 +204,5 @@ def fig10_ablations(results: Results) -> Figure:
                 by_seed = followed.groupby("seed")["followed"].mean()
                 seed_points(right, by_seed, np.full(len(by_seed), row + 0.34))
         method_axis(right, methods, named=False)
-        right.set_xlabel("share of programs that follow their plan")
-        right.set_xlim(-0.02, 1.02)
+        right.set(xlabel="share of programs that follow their plan", xlim=(-0.02, 1.02))
     return figure

@@ -1,17 +1,7 @@
 """The paper's figures, drawn from attempt records and training metrics.
 
-    fig1_headline    pass@K of each method, its interval and seeds, and both ceilings
-    fig2_training    training curves of planner and solver
-    fig3_pass_at_k   pass@k for k = 1..8, i.i.d. and coordinated
-    fig4_diversity   breadth of the attempts against success
-    fig5_terms       the coordination decomposition
-    fig6_verdicts    verdicts of the attempts
-    fig7_coverage    which methods the attempts try (crossroads)
-    fig8_groups      success by group of problems: difficulty, or family and clue
-    fig9_gaming      is the reward met without what it stands for?
-    fig10_ablations  CPPO with one choice changed
-
-Each is a function of `Results`; `FIGURES` lists them with their captions and says for which records they exist.
+A figure is a function of `Results` and an entry of `FIGURES`, under the name of its files, with its caption and the
+records it needs.
 """
 
 from __future__ import annotations

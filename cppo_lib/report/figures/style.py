@@ -1,8 +1,4 @@
-"""How the figures look: sizes, one look per method, and the parts that several figures share.
-
-Methods keep one colour, marker and line style throughout, and are told apart in greyscale by
-lightness and shape.
-"""
+"""How the figures look: sizes and the parts that several of them share. `report.methods` says how a method is drawn."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from cppo_lib.report.methods import label, look
@@ -34,8 +31,6 @@ RC: Any = {  # Any: matplotlib types every key apart
     "legend.fontsize": 8,
     "pdf.fonttype": 42,
 }
-
-
 CEILINGS = {
     "independent": ("independent ceiling", (0, (4, 2))),
     "coordinated": ("coordinated ceiling", (0, (1, 1))),
@@ -58,22 +53,45 @@ def canvas(
 ) -> Iterator[tuple[Figure, Sequence[Axes]]]:
     """A figure and its axes in the suite's style; closed, so that notebooks show it only once."""
     with mpl.rc_context(RC):
-        figure, grid = plt.subplots(
-            rows,
-            columns,
-            figsize=(width, height),
-            sharex=sharex,
-            layout="constrained",
-            squeeze=False,
-        )
+        size = (width, height)
+        figure, grid = plt.subplots(rows, columns, figsize=size, sharex=sharex, layout="constrained", squeeze=False)
         yield figure, list(grid.ravel())
         plt.close(figure)
+
+
+def by_method(methods: Sequence[str]) -> dict[str, Any]:
+    """How seaborn tells methods apart that a column `method` names, as every figure does; no legend (see `legend`)."""
+    looks = {method: look(method) for method in methods}
+    return {
+        "hue": "method",
+        "style": "method",
+        "hue_order": list(methods),
+        "style_order": list(methods),
+        "palette": {method: look.color for method, look in looks.items()},
+        "markers": {method: look.marker for method, look in looks.items()},
+        "legend": False,
+    }
+
+
+def legend(
+    figure: Figure, methods: Sequence[str], results: Results | None = None, *, ncols: int = 2, points: bool = False
+) -> None:
+    """One legend above all panels: a line or a point for each method, and the ceilings of `results`."""
+    handles = []
+    for method in methods:
+        style = look(method)
+        drawn: Any = {"marker": style.marker, "ls": "none", "mec": "k", "mew": 0.4, "ms": 5.5}
+        drawn = drawn if points else {"ls": style.ls, "lw": 1.8}
+        handles.append(Line2D([], [], color=style.color, label=label(method), **drawn))
+    if results is not None and results.ceilings is not None:
+        handles += [Line2D([], [], color="k", ls=dashes, lw=1, label=title) for title, dashes in CEILINGS.values()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), ncols))
 
 
 def line(axes: Axes, x: ArrayLike, y: ArrayLike, method: str) -> None:
     """A method's line with its markers, and its entry for the legend."""
     style = look(method)
-    axes.plot(x, y, style.marker, ls=style.line, color=style.color, ms=6, label=label(method))
+    axes.plot(x, y, style.marker, ls=style.ls, color=style.color, ms=6, label=label(method))
 
 
 def seed_points(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:
@@ -81,12 +99,13 @@ def seed_points(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:
     axes.plot(x, y, ".", color="k", ms=3.5, mew=0, zorder=4, ls="none")
 
 
-def big(axes: Axes, x: float, y: float, method: str, *, labelled: bool = True) -> None:
+def big(axes: Axes, x: float, y: float, method: str) -> None:
     """The large marker of a method, with its entry for the legend."""
     style = look(method)
     size = 13 if style.marker == "*" else 8.5
-    axes.plot(x, y, style.marker, color=style.color, mec="k", mew=0.8, ms=size, zorder=3,
-              ls="none", label=label(method) if labelled else None)  # fmt: skip
+    axes.plot(
+        x, y, style.marker, color=style.color, mec="k", mew=0.8, ms=size, zorder=3, ls="none", label=label(method)
+    )
 
 
 def method_axis(axes: Axes, methods: Sequence[str], *, named: bool = True) -> None:
@@ -107,17 +126,16 @@ def ceiling_lines(axes: Axes, results: Results, *, vertical: bool) -> None:
     close = float(results.ceilings["coordinated"]) - float(results.ceilings["independent"]) < 0.25
     for (name, (title, line)), side in zip(CEILINGS.items(), ("right", "left"), strict=True):
         value = float(results.ceilings[name])
-        text = f"{title} {value:.2f}"
-        if vertical:
-            axes.axvline(value, color="k", ls=line, lw=1, zorder=1)
-            axes.annotate(
-                text.replace(" ceiling", "\nceiling"),
-                (value, 1),
-                ({"right": -3, "left": 3}[side] if close else 0, 3),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha=side if close else "center",
-                fontsize=7,
-            )
-        else:
+        if not vertical:
             axes.axhline(value, color="k", ls=line, lw=1, zorder=1, label=title)
+            continue
+        axes.axvline(value, color="k", ls=line, lw=1, zorder=1)
+        axes.annotate(
+            f"{title} {value:.2f}".replace(" ceiling", "\nceiling"),
+            (value, 1),
+            ({"right": -3, "left": 3}[side] if close else 0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha=side if close else "center",
+            fontsize=7,
+        )
