@@ -36,6 +36,11 @@ def program_similarities(programs: ArrayLike, kernel: Kernel) -> Floats:
     return block_similarities([each.of(kernel) for each in features(distinct)], codes)
 
 
+def program_similarity(a: str, b: str, kernel: Kernel = "subtrees") -> float:
+    """Share of features in common, 1 for equal programs; 1 minus it is a distance."""
+    return float(program_similarities([[a, b]], kernel)[0, 0, 1])
+
+
 def text_similarities(texts: ArrayLike) -> Floats:
     """Similarities within blocks of texts by kernel `words`, (B, K) -> (B, K, K); NaN where a text is null."""
     codes, distinct = _numbered(texts)

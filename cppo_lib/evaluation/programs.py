@@ -87,14 +87,6 @@ def program_key(program: str) -> str:
     return program_keys([program])[0]
 
 
-def program_similarity(a: str, b: str, kernel: Kernel = "subtrees") -> float:
-    """Share of features in common (Jaccard), 1 for equal programs; 1 minus it is a distance."""
-    left, right = (each.of(kernel) for each in features([a, b]))
-    shared = len(np.intersect1d(left, right, assume_unique=True))
-    either = len(left) + len(right) - shared
-    return shared / either if either else 1.0
-
-
 def _learn(batch: Sequence[str]) -> dict[str, Features]:
     """Features of a batch. A process that dies has died of the first program that it gave no answer for."""
     found: dict[str, Features] = {}

@@ -7,6 +7,7 @@ strongest of the other methods, is compared with by `best_of.against_best`, whic
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from cppo_lib.evaluation.best_of import BestDifference, against_best
 from cppo_lib.evaluation.bootstrap import Difference, difference_across_estimands, paired_difference
 from cppo_lib.evaluation.significance import holm
 from cppo_lib.report.methods import TARGET
-from cppo_lib.report.results import Results, remembered
+from cppo_lib.report.results import Results
 
 ALPHA = 0.05
 P_PER_INTERVAL = 10  # p-values need more resamples than intervals do
@@ -27,7 +28,7 @@ def _draws(results: Results) -> dict[str, int]:
     return {"resamples": results.params.resamples * P_PER_INTERVAL, "seed": results.params.seed}
 
 
-@remembered
+@functools.cache
 def difference(results: Results, a: str, b: str) -> Difference:
     """Paired difference of two methods' pass@K, with the resamples that p-values need.
 
@@ -38,7 +39,7 @@ def difference(results: Results, a: str, b: str) -> Difference:
     return paired(left, right, **_draws(results))
 
 
-@remembered
+@functools.cache
 def best_difference(results: Results) -> BestDifference | None:
     """CPPO against the best of the other methods; None without CPPO or without a baseline beside others."""
     others = {method: scores for method, scores in results.scores.items() if method in results.methods}
@@ -100,7 +101,7 @@ class Comparisons:
         return ALPHA / max(len(self.gaps), 1)
 
 
-@remembered
+@functools.cache
 def comparisons(results: Results) -> Comparisons:
     """All comparisons of the main table."""
     gaps = {

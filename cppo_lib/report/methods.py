@@ -111,21 +111,24 @@ OTHERS = (
 _TAKING_TURNS = [name for name, method in METHODS.items() if method.look is None]
 
 
+def _of(method: str) -> Method:
+    return METHODS.get(method, Method(method))
+
+
 def label(method: str) -> str:
     """The name of a method in tables and figures."""
-    return METHODS[method].label if method in METHODS else method
+    return _of(method).label
 
 
 def look(method: str) -> Look:
     """The look of a method; methods without one of their own take turns."""
-    known = METHODS.get(method, Method(method)).look
     turn = _TAKING_TURNS.index(method) if method in _TAKING_TURNS else zlib.crc32(method.encode())
-    return known or OTHERS[turn % len(OTHERS)]
+    return _of(method).look or OTHERS[turn % len(OTHERS)]
 
 
 def family(method: str) -> str:
     """What a method is one of, empty for none."""
-    return METHODS.get(method, Method(method)).family
+    return _of(method).family
 
 
 def is_ablation(method: str) -> bool:

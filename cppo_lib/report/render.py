@@ -135,29 +135,11 @@ Columns = Mapping[str, tuple[str | tuple[str, str], Form]]
 """By title: a column of numbers and its form, or both ends of an interval and theirs."""
 
 
-def share(x: float) -> str:
-    """A rate between 0 and 1, or seconds."""
-    return f"{x:.3f}"
-
-
-def signed(x: float) -> str:
-    """A difference, with its sign."""
-    return f"{x:+.3f}"
-
-
-def tenths(x: float) -> str:
-    """A mean count."""
-    return f"{x:.1f}"
-
-
-def hundredths(x: float) -> str:
-    """A mean count of a few."""
-    return f"{x:.2f}"
-
-
-def count(x: float) -> str:
-    """A whole number."""
-    return f"{x:,.0f}"
+share = "{:.3f}".format  # a rate between 0 and 1, or seconds
+signed = "{:+.3f}".format  # a difference
+tenths = "{:.1f}".format  # a mean count
+hundredths = "{:.2f}".format  # a mean count of a few
+count = "{:,.0f}".format  # a whole number
 
 
 def percent(x: float) -> str:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -42,13 +42,11 @@ BENCHMARK_LABELS = {
 """Names in tables; a benchmark that is not here is called as in parameter files."""
 MODEL_LABELS = {"scratch": "tiny model"}
 TAG = "--"
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """Records of one profile, benchmark and split.
+    """Records of one profile, benchmark and split; the same object is the same results, for `functools.cache`.
 
     Attributes:
         params: the reporting notebook's parameters.
@@ -62,7 +60,6 @@ class Results:
         limit: only the first problems of the split were used, so many; 0: all of it.
         trained_on: of each trained arm how many problems it could draw (`drawn_from`), of how many that its training
             split has (`in_split`), and how many times it drew one (`draws`).
-        memory: what functions of these records found, see `remembered`.
     """
 
     params: Report
@@ -73,7 +70,6 @@ class Results:
     models: Mapping[str, str]
     limit: int = 0
     trained_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     # --- methods ------------------------------------------------------------------------------------------------------
 
@@ -202,20 +198,6 @@ class Results:
             f"{problems} problems, {blocks} x K={self.k} attempts on each, "
             f"seed{'s' if ',' in seeds else ''} {seeds}"
         )
-
-
-def remembered(compute: Callable[Concatenate[Results, P], T]) -> Callable[Concatenate[Results, P], T]:
-    """A function of results whose answer for the same results and arguments is computed once."""
-
-    @functools.wraps(compute)
-    def recall(results: Results, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        key = (compute, *args, *kwargs.items())
-        if key not in results.memory:
-            results.memory[key] = compute(results, *args, **kwargs)
-        answer: T = results.memory[key]
-        return answer
-
-    return recall
 
 
 def settings(columns: Sequence[Results]) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 from cppo_lib.errors import CPPOError
 from cppo_lib.evaluation import programs
-from cppo_lib.evaluation.programs import KERNELS, features, program_key, program_keys, program_similarity
+from cppo_lib.evaluation.distances import program_similarity
+from cppo_lib.evaluation.programs import KERNELS, features, program_key, program_keys
 
 SAME = [
     ("a = 1\nprint(a)", "b=1 # note\n\nprint( b )"),

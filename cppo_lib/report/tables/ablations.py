@@ -123,17 +123,13 @@ def _measures(results: Results, method: str) -> dict[str, Any]:
 def _change(results: Results, method: str) -> str:
     """Parameters of the arm's training that differ from CPPO's, such as `credit: own`; empty without a summary."""
     own, base = (_trained_with(results, arm) for arm in (method, TARGET))
-    if own is None or base is None:
-        return ""
-    keys = [key for key in own if key not in _NAMING and own[key] != base.get(key)]
+    keys = [key for key in own if base and key not in _NAMING and own[key] != base.get(key)]
     return ", ".join(f"{key}: {own[key]}" for key in keys)
 
 
-def _trained_with(results: Results, arm: str) -> Mapping[str, Any] | None:
+def _trained_with(results: Results, arm: str) -> Mapping[str, Any]:
     summary = paths.runs_root() / results.params.profile / "03_rl_training" / f"{arm}.s0" / "summary.json"
-    params: Mapping[str, Any] | None = None
-    if summary.exists():
-        params = store.read_json(summary)["provenance"]["params"]
+    params: Mapping[str, Any] = store.read_json(summary)["provenance"]["params"] if summary.exists() else {}
     return params
 
 

@@ -6,6 +6,8 @@ what pass@K is made of.
 
 from __future__ import annotations
 
+import functools
+
 import pandas as pd
 
 from cppo_lib.data.benchmarks import crossroads
@@ -15,7 +17,7 @@ from cppo_lib.evaluation.diversity import diversity_summary, method_coverage
 from cppo_lib.report import render
 from cppo_lib.report.methods import label
 from cppo_lib.report.render import Columns, Table
-from cppo_lib.report.results import Results, remembered
+from cppo_lib.report.results import Results
 
 VERDICTS = ("AC", "WA", "TLE", "MLE", "OLE", "RE", "CE", "IE")
 _METHOD: Columns = {"Method": ("method", label)}
@@ -109,7 +111,7 @@ def _training_cost(results: Results, method: str) -> dict[str, float]:
     }
 
 
-@remembered
+@functools.cache
 def diversity(results: Results, method: str) -> dict[str, float]:
     """How different the method's attempts are, see `evaluation.diversity`."""
     return diversity_summary(results.of(method))
