@@ -273,7 +273,7 @@ def test_a_locked_branch_may_move(server: Hub, tmp_path: Path) -> None:
     server.commit = "e" * 40
     server.files = {name: data + b" " for name, data in server.files.items()}
     script = (
-        "from cppo_lib.data.benchmarks import apps, hub\n"
+        "from cppo_lib.data import hub\nfrom cppo_lib.data.benchmarks import apps\n"
         "file = apps.DATASET.files['test'][0]\n"
         "print(hub.locate('me/mini', file, dataset=apps.DATASET).revision)"
     )

@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end; how fast anything was is not looked at."""
+"""The scripts in speed/ run from end to end; how fast anything was is not looked at."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_benchmark_runs_and_prints_its_tables(name: str, tmp_path: Path) -> None:
-    script, record = paths.root() / "benchmarks" / name, tmp_path / "record.json"
+def test_a_speed_script_runs_and_prints_its_tables(name: str, tmp_path: Path) -> None:
+    script, record = paths.root() / "speed" / name, tmp_path / "record.json"
     command = [sys.executable, str(script), "--quick", "--json", str(record)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
