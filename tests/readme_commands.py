@@ -22,7 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "/path/to/model"
-LIMITED = {"make reproduce": "LIMIT=2", "make ablations": "LIMIT=1 SEEDS=1"}
+# Of two problems of LeetCode none is short enough to train on; of four one is.
+LIMITED = {
+    "make reproduce PROFILE=laptop": "LIMIT=4",
+    "make reproduce": "LIMIT=2",
+    "make ablations": "LIMIT=1 SEEDS=1",
+}
 LEFT_OUT = {"make test": "the gate runs it", "make fetch-data PROFILE=paper": "it needs the hub"}
 
 
