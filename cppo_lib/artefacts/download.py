@@ -7,7 +7,6 @@ the cache keeps them (`blobs/<checksum>.part`), gone on with in a later call, ch
 
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -17,19 +16,10 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from cppo_lib.artefacts.store import file_sha256
 from cppo_lib.errors import DatasetError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_BLOCK = 4 << 20
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def download(repo: str, name: str, revision: str, sha256: str | None = None, repo_type: str = "dataset") -> Path:
@@ -70,7 +60,7 @@ def _complete(url: str, blob: Path, size: int | None, sha256: str) -> None:
             return
         with part.open("ab") as sink:
             http_get(url, sink, resume_size=sink.tell(), headers=build_hf_headers(), expected_size=size)
-        digest = sha256_of(part)
+        digest = file_sha256(part)
         if digest != sha256:
             part.unlink()
             raise DatasetError(

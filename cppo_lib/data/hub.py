@@ -38,7 +38,8 @@ from huggingface_hub.errors import (
 )
 
 from cppo_lib.artefacts import paths
-from cppo_lib.artefacts.download import download, hub_checksum, sha256_of
+from cppo_lib.artefacts.download import download, hub_checksum
+from cppo_lib.artefacts.store import file_sha256
 from cppo_lib.data.problem import Source
 from cppo_lib.errors import DatasetError
 
@@ -47,7 +48,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[^\s@]+)?")
 
 __all__ = [
     "Dataset", "HubFile", "LOCK", "Located", "check_rows", "data_root", "field", "locate", "read_jsonl", "read_lock",
-    "read_parquet", "resolve", "sha256_of",
+    "read_parquet", "resolve",
 ]  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def locate(origin: str, file: HubFile, *, dataset: Dataset) -> Located:
                 f"{paths.show(folder)} lacks {file.path}: put it there, from "
                 f"https://huggingface.co/datasets/{dataset.repo}/tree/{dataset.revision}"
             )
-        digest = sha256_of(path)
+        digest = file_sha256(path)
         known = digest == file.sha256
         return Located(path, file, paths.show(folder), dataset.revision if known else "", digest, known)
     return _from_hub(repo, revision, file, dataset)
@@ -157,7 +158,7 @@ def _from_hub(repo: str, revision: str, file: HubFile, dataset: Dataset) -> Loca
             f"{repo}@{revision}, {file.path} cannot be kept in the cache {constants.HF_HUB_CACHE} ({error}): free some "
             "space, or set HF_HOME to a folder on a local disk that has it, and file locks"
         ) from error
-    digest = sha256_of(path)
+    digest = file_sha256(path)
     expected = expected or hub_checksum(path)
     if expected and digest != expected:
         raise DatasetError(
