@@ -29,10 +29,16 @@ Place = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Completion:
-    """Generated token ids (end-of-sequence included) and, where the engine reports them, their log-probabilities."""
+    """Generated token ids (end-of-sequence included).
+
+    Attributes:
+        logps: their log-probabilities, where the engine reports them.
+        cut: the limit on tokens has ended it, and no token of its own; told in training only.
+    """
 
     ids: list[int]
     logps: list[float] | None = None
+    cut: bool = False
 
 
 Generate = Callable[[list[list[int]], int, list[Place]], list[Completion]]

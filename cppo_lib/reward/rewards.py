@@ -16,7 +16,7 @@ What the solver is paid for is not stated in the abstract: it is a named choice 
     marginal   R_out minus R_out without attempt k: paid only where no sibling does as well.
     followed   r_k if the program implements method m_k, else 0: leaving the plan never pays.
 
-A frozen solver needs no credit: give it a solver weight of 0 (`advantages.fold_region_weights`).
+A frozen solver needs no credit: give it a solver weight of 0 (`advantages.row_weights`).
 """
 
 from __future__ import annotations

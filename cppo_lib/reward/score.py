@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,9 @@ from cppo_lib.verifier import Result, Verifier
 class Scores:
     """A generation batch of this process: members, results and what was made of them, all in member order.
 
-    `credit` and `passed` have shape (members, K), `r_plan` and `valid` (members,). `implemented` has the method of each
-    program; it and `followed` are None where nobody can say, and `followed` also where the solver was told no method.
+    `credit` and `passed` have shape (members, K), K = 0 where plans alone were made; `r_plan`, `valid` and `readable`
+    (K methods were named) have (members,). `implemented` has the method of each program; it and `followed` are None
+    where nobody can say, and `followed` also where the solver was told no method.
     """
 
     members: list[GatedMember]
@@ -40,6 +41,10 @@ class Scores:
     valid: Tensor
     r_plan: Tensor
     credit: Tensor
+
+    @property
+    def readable(self) -> Tensor:
+        return torch.tensor([m.parsed is not None and m.parsed.complete for m in self.members], dtype=torch.float32)
 
     @property
     def planned(self) -> bool:
@@ -122,46 +127,40 @@ def score(
     return Scores(members, results, passed, implemented, followed, valid, r_plan, paid)
 
 
+def score_plans(members: list[GatedMember]) -> Scores:
+    """Reward plans alone, as the authors' warm-up does: R_plan = J, and no program was written."""
+    valid = torch.tensor([m.valid is not False for m in members], dtype=torch.float32)
+    none = valid.new_zeros(len(members), 0)
+    return Scores(members, [[] for _ in members], none, None, None, valid, valid, none)
+
+
 def statistics(scores: Scores) -> dict[str, float]:
     """Means over the members of this process, named as in `trainer.step_log.METRICS`; NaN for what is not known."""
     members = scores.members
     named = [m for m in members if m.parsed is not None]
-    found: dict[str, float] = {
-        "r_out": rewards.r_out(scores.passed).mean().item(),
-        "r_solver": scores.passed.mean().item(),
-        "public_only": _public_only(scores),
-        "distinct_programs": mean([len(set(m.programs)) for m in members]),
-        "solver_entropy": _entropy([(m.problem.id, program) for m in members for program in m.programs]),
-    }
+    found: dict[str, float] = {}
+    if scores.passed.shape[1]:
+        found |= {
+            "r_out": rewards.r_out(scores.passed).mean().item(),
+            "r_solver": scores.passed.mean().item(),
+            "public_only": _public_only(scores),
+            "distinct_programs": mean([len(set(m.programs)) for m in members]),
+            "solver_entropy": _entropy([(m.problem.id, program) for m in members for program in m.programs]),
+            "programs_cut": mean([sample.completion.cut for m in members for sample in m.attempts]),
+        }
     if scores.planned:
         found |= {
-            "j": scores.valid.mean().item(),
             "j_rules": mean([bool(m.valid) or m.refusal == IMPLAUSIBLE for m in named]),
             "gate_precision": _gate_precision(named),
             "r_plan": scores.r_plan.mean().item(),
             "duplicate_rate": mean([m.refusal == "repeated" for m in named]),
             "planner_entropy": _entropy([(m.problem.id, said(m.plans[0].text)) for m in members]),
+            "plans_cut": mean([sample.completion.cut for m in members for sample in m.plans]),
         }
     if scores.implemented is not None:
         found["distinct_methods"] = mean([None not in row and len({*row}) == len(row) for row in scores.implemented])
     if scores.followed is not None:
         found["followed"] = scores.followed.mean().item()
-    return found
-
-
-def cut_shares(
-    scores: Scores, ends: Collection[int], *, max_plan_tokens: int, max_program_tokens: int
-) -> dict[str, float]:
-    """Shares of the plans and programs that the limit on tokens has ended; `ends` are the tokens that end one."""
-
-    def share(samples: Iterable[Sample], limit: int) -> float:
-        replies = [sample.completion.ids for sample in samples]
-        return mean([len(ids) >= limit and ids[-1] not in ends for ids in replies])
-
-    members = scores.members
-    found = {"programs_cut": share((s for m in members for s in m.attempts), max_program_tokens)}
-    if scores.planned:
-        found["plans_cut"] = share((s for m in members for s in m.plans), max_plan_tokens)
     return found
 
 

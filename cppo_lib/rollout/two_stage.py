@@ -37,6 +37,10 @@ class Sample:
     completion: Completion
     text: str
 
+    def readable(self, read_cut: bool) -> bool:
+        """May its text be read? Not where a cut one may not be."""
+        return read_cut or not self.completion.cut
+
 
 @dataclass(frozen=True)
 class Member:
@@ -82,6 +86,8 @@ def rollout(
     max_program_tokens: int,
     generate_plans: Generate | None = None,
     solver_prompt: SolverPrompt = "method",
+    solve: bool = True,
+    read_cut: bool = True,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> list[Member]:
@@ -95,6 +101,8 @@ def rollout(
         procedure: a key of `PROCEDURES`.
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
         solver_prompt: `slot`: the tuple is written, but the solver is told its slot's number instead.
+        solve: False: plans are made and no programs.
+        read_cut: False: nothing is read of a plan or program that the limit on tokens has ended (released).
         seed: root of what the procedure itself draws.
         numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
 
@@ -113,23 +121,24 @@ def rollout(
         [PROCEDURES[procedure].steps(task) for task in tasks],
         [(*name, "plan") for name in names],
         lambda asked: _complete(asked, style, planner, max_plan_tokens),
+        read_cut,
     )
     asked: list[Asked] = [
         (slot.prompt, (*name, "program", number))
         for name, one in zip(names, planned, strict=True)
-        for number, slot in enumerate(one.slots)
+        for number, slot in enumerate(one.slots if solve else ())
     ]
     attempts = iter(_complete(asked, style, generate, max_program_tokens))
     members = []
     for problem, one, own in zip(problems, planned, plans, strict=True):
         tries = tuple(islice(attempts, k))
-        programs = tuple(style.program(problem, sample.text) for sample in tries)
+        programs = tuple(style.program(problem, sample.text) if sample.readable(read_cut) else "" for sample in tries)
         members.append(Member(problem, tuple(own), one.parsed, one.slots, tries, programs))
     return members
 
 
 def _plan(
-    steps: list[Steps], places: Sequence[Place], complete: Callable[[list[Asked]], list[Sample]]
+    steps: list[Steps], places: Sequence[Place], complete: Callable[[list[Asked]], list[Sample]], read_cut: bool
 ) -> tuple[list[Planned], list[list[Sample]]]:
     """Run the steps of all members side by side, a round of all of them in one call; per member result and samples.
 
@@ -158,5 +167,5 @@ def _plan(
         for number, prompts in asked.items():
             new = list(islice(completed, len(prompts)))
             samples[number] += new
-            replies[number] = [sample.text for sample in new]
+            replies[number] = [sample.text if sample.readable(read_cut) else "" for sample in new]
     return [ended[number] for number in range(len(steps))], samples

@@ -20,7 +20,16 @@ from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeRewa
 from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import BRIEF, NOT_BRIEF, SolverPrompt, StyleName
 from cppo_lib.rollout.replies import ProgramRule
-from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
+from cppo_lib.trainer.advantages import (
+    ADVANTAGE_RULES,
+    BINARY_RULES,
+    GROUP_RULES,
+    PLANNED,
+    Cut,
+    LogprobsAt,
+    LossMean,
+    SolverGrouping,
+)
 
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
@@ -52,6 +61,7 @@ def _plain_dates(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Temperature = Annotated[float, Field(gt=0, le=2), BeforeValidator(_number)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 PolicyName = Annotated[str, Field(min_length=1)]
 Benchmark = Annotated[str, _one_of(*BENCHMARKS)]
@@ -193,17 +203,24 @@ class RLTraining(Params):
     notebook = "03_rl_training"
 
     arm: Name = Field(description="name of the run and of its row in the tables")
-    policy: PolicyName = Field(description="start: `sft` or `base` of this profile, a model folder or a hub id")
+    policy: PolicyName = Field(
+        description="start: `sft` or `base` of this profile, `arm:<name>` (another arm's policy of this seed), a model "
+        "folder or a hub id"
+    )
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
-    algorithm: Annotated[str, _one_of(*ADVANTAGE_RULES, "cppo")] = Field(
-        description="advantage rule; `cppo` trains planner and solver"
+    algorithm: Annotated[str, _one_of(*ADVANTAGE_RULES, "cppo", "planner")] = Field(
+        description="advantage rule; `cppo` trains planner and solver, `planner` plans alone, for J (the warm-up)"
     )
     k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
     group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
     problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
     steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
     learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
-    beta: Number = Field(ge=0, le=10, description=f"weight of the KL to the start ({OURS})")
+    weight_decay: Number = Field(ge=0, le=1, description="of AdamW (released: 0.01)")
+    max_grad_norm: Number | None = Field(
+        gt=0, description="norm that the gradient is clipped to; null: it is not clipped (released)"
+    )
+    beta: Number = Field(ge=0, le=10, description="weight of the KL to the start policy (released: 0.01)")
     entropy_coef: Number = Field(ge=0, le=10, description=f"weight of a bonus for the mean token entropy ({OURS})")
     outcome_reward: OutcomeReward = Field(
         description="r_k of an attempt: `binary`, all tests passed, or `fraction`, the share of tests passed"
@@ -224,6 +241,14 @@ class RLTraining(Params):
         description=f"what a solver attempt is paid for ({OURS})"
     )
     solver_grouping: SolverGrouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
+    group_rule: Annotated[str, _one_of(*GROUP_RULES)] = Field(
+        description="how rewards of a tuple's roles become advantages: `grpo_population`, by the population's standard "
+        "deviation + 1e-8 (released), or `grpo`, by the sample's + 1e-4 (TRL); direct arms: their `algorithm` says it"
+    )
+    loss_mean: LossMean = Field(
+        description="of what the loss is the mean: of `rows`, plans and programs alike (released), or of `regions`, "
+        "the tokens of planner and those of solver; the two weights below count in both"
+    )
     solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
     planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
     solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
@@ -231,9 +256,35 @@ class RLTraining(Params):
     pkpo_k_end: int | None = Field(
         ge=1, le=64, description="k that pkpo_k is annealed to, in equal shares of the steps; null: it stays"
     )
-    temperature: Number = Field(gt=0, le=2, description=f"sampling temperature ({OURS})")
+    temperature: Number = Field(gt=0, le=2, description="sampling temperature of programs (released: 0.7)")
+    planner_temperature: Temperature | None = Field(
+        description="sampling temperature of plans (released: 0.9); null: that of programs"
+    )
+    top_p: Number = Field(
+        gt=0, le=1, description="nucleus of the draws; 1: all. A model's own generation_config.json is never applied"
+    )
+    top_k: int = Field(ge=0, description="likeliest tokens that are drawn from; 0: all")
+    logprobs_at: LogprobsAt = Field(
+        description="temperature of the loss's log-probabilities: `one`, of the whole vocabulary whatever is sampled "
+        "(released), or `sampling`, that of the draws, so that the gradient is that of what was sampled"
+    )
     max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
     max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    max_total_tokens: int | None = Field(
+        ge=2, description="longest prompt and completion together, tokens (released: 4096); null: no such limit"
+    )
+    cut: Cut = Field(
+        description="a plan or program that a limit has ended is `left_out` of the loss, has reward 0 and is not read "
+        "(released), or `kept`, as any other"
+    )
+    patience: int | None = Field(
+        ge=1,
+        description="algorithm: planner stops after so many steps without a higher share of valid tuples (released: "
+        "3); null: never",
+    )
+    patience_from: Number = Field(
+        ge=0, le=1, description="share of valid tuples that `patience` asks for before it stops (released: 0.2)"
+    )
     max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
     engine: EngineName = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
     lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
@@ -272,8 +323,38 @@ class RLTraining(Params):
         return self
 
     @model_validator(mode="after")
+    def _draws_fit(self) -> Self:
+        planner = self.planner_temperature
+        if planner is not None and self.algorithm not in PLANNED:
+            raise ValueError(f"algorithm {self.algorithm} draws no plans: set planner_temperature: null")
+        if self.logprobs_at == "sampling" and planner not in (None, self.temperature):
+            raise ValueError(
+                f"logprobs_at: sampling needs one temperature, and plans are drawn at {planner:g}, programs at "
+                f"{self.temperature:g}: set logprobs_at: one, or planner_temperature: null"
+            )
+        if self.logprobs_at == "sampling" and (self.top_p < 1 or self.top_k):
+            raise ValueError("logprobs_at: sampling is of the whole vocabulary: set top_p: 1.0 and top_k: 0, or one")
+        if self.max_total_tokens is not None and self.max_total_tokens <= self.max_prompt_tokens:
+            raise ValueError(
+                f"max_total_tokens={self.max_total_tokens} leaves no room behind a prompt of "
+                f"max_prompt_tokens={self.max_prompt_tokens} tokens: raise it or write null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Self:
+        if self.algorithm != "planner":
+            if self.patience is not None:
+                raise ValueError("patience is for algorithm: planner, whose reward is J: write null")
+            return self
+        for key, wanted in (("reward", "gate"), ("credit", "frozen"), ("solver_prompt", "method"), ("sharing", "all")):
+            if getattr(self, key) != wanted:
+                raise ValueError(f"algorithm: planner trains plans alone, for J: set {key}: {wanted}")
+        return self
+
+    @model_validator(mode="after")
     def _gate_fits(self) -> Self:
-        if self.gate != "rules" and self.algorithm != "cppo":
+        if self.gate != "rules" and self.algorithm not in PLANNED:
             raise ValueError(f"gate: {self.gate} judges tuples, which {self.algorithm} has none of: set gate: rules")
         if (self.gate == "llm") != (self.gate_model is not None):
             fix = "name a chat model" if self.gate == "llm" else "write null"
@@ -331,7 +412,7 @@ class Evaluation(Params):
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
     temperature: Number = Field(ge=0, le=2, description=f"sampling temperature; 0: the likeliest token ({OURS})")
-    planner_temperature: Annotated[float, Field(gt=0, le=2), BeforeValidator(_number)] | None = Field(
+    planner_temperature: Temperature | None = Field(
         description=f"temperature of planner calls; null: that of the programs ({OURS})"
     )
     top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")

@@ -1,9 +1,9 @@
 from .advantages import ADVANTAGE_RULES as ADVANTAGE_RULES
 from .advantages import GRPO_EPS as GRPO_EPS
 from .advantages import cppo_advantages as cppo_advantages
-from .advantages import fold_region_weights as fold_region_weights
 from .advantages import grpo as grpo
 from .advantages import pkpo as pkpo
+from .advantages import row_weights as row_weights
 from .batching import compact as compact
 from .cppo_trainer import CPPOTrainer as CPPOTrainer
 from .objective import Objective as Objective

@@ -5,6 +5,8 @@ of the same problem; leading axes are independent groups. `ADVANTAGE_RULES` name
 an arm of a comparison differs from its neighbours in one word of its parameter file.
 
     grpo       (r - mean) / (std + 1e-4), Bessel's std as in TRL  (Shao et al. 2024, 2402.03300)
+    grpo_population  (r - mean) / (population std + 1e-8), 0 for a group of one or of equal rewards
+                              (CPPO as released, Li et al. 2026, the authors' code at 8e5ea8a4)
     dr_grpo    r - mean                                           (Liu et al. 2025, 2503.20783)
     rloo       r_i - mean of the other n-1                        (Ahmadian et al. 2024, 2402.14740)
     pkpo_loo   n * s^(loo), Eq. 29                      (Walder and Karkhanis 2025, 2505.15201)
@@ -15,9 +17,9 @@ an arm of a comparison differs from its neighbours in one word of its parameter 
     w_reinforce  0.1 for correct, -1 for wrong, binary rewards                    (the same)
     unlikeliness  grpo of r (1 - 0.25 rank / n), see `unlikely`   (He et al. 2025, 2506.02355)
 
-`cppo_advantages` applies a rule to each role of a tuple on its own group, and `fold_region_weights`
-scales the two so that TRL's token-mean loss becomes w_P * (mean over planner tokens) + w_S * (mean
-over solver tokens).
+`cppo_advantages` applies a rule to each role of a tuple on its own group, and `row_weights` makes of TRL's
+token-mean loss the mean over rows (as released), or w_P * (mean over planner tokens) + w_S * (mean over
+solver tokens).
 
 Departures: PKPO's estimators are sums over samples with 1/n inside; the rules here multiply by n,
 because GRPO losses average over samples. They are neither centred again nor divided by a std, since
@@ -39,7 +41,18 @@ if TYPE_CHECKING:  # alone: the command line takes the names of the rules from h
 SolverGrouping = Literal["problem", "slot", "tuple", "method"]
 SOLVER_GROUPINGS: tuple[str, ...] = get_args(SolverGrouping)
 
+LossMean = Literal["rows", "regions"]
+"""Rows (plans and programs) count alike, or planner and solver do, each by the mean over its tokens."""
+
+PLANNED = ("cppo", "planner")
+"""Algorithms that train a planner: with its solver, or alone (the warm-up)."""
+LogprobsAt = Literal["one", "sampling"]
+"""The temperature of the log-probabilities in the loss: 1 over the whole vocabulary, or that of the draws."""
+Cut = Literal["left_out", "kept"]
+"""What becomes of a plan or program that the limit on tokens has ended: no reward and no loss, or nothing special."""
+
 GRPO_EPS = 1e-4  # TRL's
+POPULATION_EPS = 1e-8  # the authors'
 PASS_AT_K_EPS = 1e-6  # that of the authors' code
 POSITIVE_WEIGHT = 0.1  # W-REINFORCE's weight of correct samples, the authors'
 UNLIKELINESS = 0.25  # the authors' beta: the likeliest sample loses almost a quarter of its reward
@@ -59,6 +72,18 @@ def grpo(rewards: Tensor, *, k: int = 1) -> Tensor:
     # the mean of equal numbers can miss them by a rounding: no contrast must mean no gradient
     flat = rewards.amax(dim=-1, keepdim=True) == rewards.amin(dim=-1, keepdim=True)
     advantages = (rewards - rewards.mean(dim=-1, keepdim=True)) / (spread + GRPO_EPS)
+    return advantages.masked_fill(flat, 0.0)
+
+
+def grpo_population(rewards: Tensor, *, k: int = 1) -> Tensor:
+    """(r - mean) / (population std + 1e-8), n >= 1; a std below 1e-8 or a group of one gives exactly 0; `k` is unused.
+
+    As CPPO was released. A factor of sqrt(n / (n - 1)) more than `grpo`, where both have a contrast.
+    """
+    rewards = checked(rewards, rule="grpo_population")
+    spread = rewards.std(dim=-1, keepdim=True, correction=0)
+    advantages = (rewards - rewards.mean(dim=-1, keepdim=True)) / (spread + POPULATION_EPS)
+    flat = rewards.amax(dim=-1, keepdim=True) - rewards.amin(dim=-1, keepdim=True) < POPULATION_EPS
     return advantages.masked_fill(flat, 0.0)
 
 
@@ -144,8 +169,11 @@ def unlikely(rewards: Tensor, logps: Tensor) -> Tensor:
 
 BINARY_RULES: dict[str, Rule] = {"pass_at_k": pass_at_k, "psr": psr, "nsr": nsr, "w_reinforce": w_reinforce}
 """Those that are defined for rewards 0 and 1 only."""
+GROUP_RULES = ("grpo_population", "grpo")
+"""Those of the roles of a tuple."""
 ADVANTAGE_RULES: dict[str, Rule] = {
     "grpo": grpo,
+    "grpo_population": grpo_population,
     "dr_grpo": dr_grpo,
     "rloo": rloo,
     "pkpo_loo": pkpo_loo,
@@ -181,10 +209,9 @@ def cppo_advantages(
 
     Args:
         planner_rewards: (P, G), R_plan of the G tuples of each of P problems: one group each.
-        solver_rewards: (P, G, K), credit of the K attempts of each tuple.
+        solver_rewards: (P, G, K), credit of the K attempts of each tuple; K = 0 where plans alone are trained.
         solver_grouping: which attempts on a problem are compared: all G*K ("problem"), the G in
-            the same "slot", the K of one "tuple", or those that were given the same "method"
-            (not stated in the abstract).
+            the same "slot", the K of one "tuple" (as released), or those that were given the same "method".
         methods: (P, G, K), equal numbers for equal methods; for grouping by method only. A method
             that was tried once has nothing to compare with and gets 0.
         planner_rule, solver_rule: names in `ADVANTAGE_RULES`; `k` is handed to both.
@@ -200,7 +227,9 @@ def cppo_advantages(
         raise ParameterError(f"rewards have shapes {shapes}; expected (P, G) and (P, G, K)")
     planner = get_rule(planner_rule)(planner_rewards, k=k)
     rule = get_rule(solver_rule)
-    if solver_grouping == "problem":
+    if not solver_rewards.shape[-1]:
+        solver = solver_rewards
+    elif solver_grouping == "problem":
         solver = rule(solver_rewards.flatten(1), k=k).view(solver_rewards.shape)
     elif solver_grouping == "slot":
         solver = rule(solver_rewards.transpose(1, 2), k=k).transpose(1, 2)
@@ -228,41 +257,57 @@ def _by_method(solver_rewards: Tensor, methods: Tensor, rule: Rule, k: int) -> T
     return result
 
 
-def fold_region_weights(
-    planner_advantages: Tensor,
-    solver_advantages: Tensor,
+def row_weights(
+    tokens: Tensor,
+    planner: Tensor,
     *,
-    planner_tokens: int,
-    solver_tokens: int,
+    loss_mean: LossMean,
+    kept: Tensor | None = None,
     planner_weight: float = 1.0,
     solver_weight: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """Scale advantages so that the token-mean (`dapo`) loss weighs the two regions as asked.
+) -> Tensor:
+    """What each row's tokens weigh, so that TRL's token-mean (`dapo`) loss becomes the one that is asked for.
 
-    The loss is a sum over all trainable tokens divided by N = N_P + N_S, and a few planner tokens
-    would drown in it. The clipped objective is positively homogeneous in the advantage, so
-    w_P * N / N_P on planner rows and w_S * N / N_S on solver rows make the loss exactly
-    w_P * (mean over planner tokens) + w_S * (mean over solver tokens).
+    That loss is the sum over all tokens of the generation batch, divided by their number N. Weighing the tokens of row
+    i, of n_i tokens, by w_i makes it
+
+        rows      the mean over rows of each row's token mean, w_i = N / (R n_i) for R rows (as released); a plan counts
+                  as much as a program, 1 : K in all
+        regions   w_P * (mean over planner tokens) + w_S * (mean over solver tokens), w_i = w_P N / N_P or w_S N / N_S;
+                  a few planner tokens would drown in a plain token mean
+
+    The clipped objective is positively homogeneous in the advantage, so w_i may stand in the advantage where there is
+    no KL term.
 
     Args:
-        planner_advantages, solver_advantages: any shapes, as `cppo_advantages` returns them.
-        planner_tokens, solver_tokens: N_P and N_S, trainable tokens of the whole generation batch
-            over all ranks, as the loss's own denominator counts them (rows of zero advantage too).
-        planner_weight, solver_weight: w_P and w_S >= 0 (not stated in the abstract; our default is
-            1 and 1). A solver weight of 0 freezes the solver.
+        tokens: any shape, tokens of each row of the whole generation batch over all ranks, as the loss's own
+            denominator counts them.
+        planner: same shape, bool: the rows that are plans.
+        loss_mean: `rows` or `regions`.
+        kept: same shape, bool: rows that are in the loss; None: all. Rows of zero advantage are: they carry KL.
+        planner_weight, solver_weight: w_P and w_S >= 0, in `rows` too. A region of weight 0 is not in the loss.
 
     Returns:
-        The two scaled tensors. A region without tokens has no row that counts: it becomes zeros.
+        Same shape, float; 0 for a row that is not in the loss.
 
     Raises:
-        ParameterError: a negative weight or count.
+        ParameterError: a negative weight or count, or shapes that differ.
     """
-    if min(planner_weight, solver_weight, planner_tokens, solver_tokens) < 0:
+    kept = tokens > 0 if kept is None else kept & (tokens > 0)
+    if not tokens.shape == planner.shape == kept.shape:
+        raise ParameterError(f"rows have shapes {tuple(tokens.shape)}, {tuple(planner.shape)} and {tuple(kept.shape)}")
+    if min(planner_weight, solver_weight, int(tokens.min())) < 0:
         raise ParameterError("planner_weight, solver_weight and token counts must not be negative")
-    total = planner_tokens + solver_tokens
-    planner_scale = planner_weight * total / planner_tokens if planner_tokens else 0.0
-    solver_scale = solver_weight * total / solver_tokens if solver_tokens else 0.0
-    return planner_advantages * planner_scale, solver_advantages * solver_scale
+    total = int(tokens.sum())
+    weights = tokens * 0.0  # in torch's default type
+    regions = [(kept & planner, planner_weight), (kept & ~planner, solver_weight)]
+    rows = sum(int(region.sum()) for region, weight in regions if weight)
+    for region, weight in regions:
+        if loss_mean == "rows":
+            weights[region] = weight * total / (rows * tokens[region]) if weight else 0.0
+        elif region.any():
+            weights[region] = weight * total / int(tokens[region].sum())
+    return weights
 
 
 def _binary(rewards: Tensor, *, rule: str, at_least: int = 1) -> Tensor:

@@ -1,10 +1,11 @@
 """The order in which training sees the problems, and micro-batches without waste.
 
-`compact` regroups the rows of a generation batch so that the loss stays the same. With TRL's token-mean (`dapo`) loss,
-one on-policy update and no KL term, a row enters the loss only through the product of its advantage and its policy
-ratio, which is 1 with a gradient that is linear in the advantage. So rows of zero advantage can be left out, rows of
-equal tokens can be run once with their advantages added, and the order of rows does not matter. How many rows are left
-is logged as `kept_rows`.
+`compact` regroups the rows of a generation batch so that the loss stays the same. With TRL's token-mean (`dapo`) loss
+and one on-policy update, a row enters the loss through the product of its advantage and its policy ratio, which is 1
+with a gradient that is linear in the advantage, and through its KL term where there is one. So rows of equal tokens can
+be run once with their advantages added (with a KL term: their weights added and their advantages averaged by these),
+rows of zero advantage (with a KL term: of zero weight) can be left out, and the order of rows does not matter. How many
+rows are left is logged as `kept_rows`.
 
 Rows with a `role` are of a planner or a solver with an adapter of its own: no micro-batch mixes them.
 """
@@ -37,7 +38,8 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     """Regroup a generation batch: merge equal rows, drop rows of zero advantage, sort by length, trim padding.
 
     Args:
-        chunks: TRL's micro-batches of one generation batch; their rows are concatenated and dealt out again.
+        chunks: TRL's micro-batches of one generation batch; their rows are concatenated and dealt out again. Where they
+            have `row_weight`, it weighs a row's KL term and its advantage alike; else the advantage is all there is.
 
     Returns:
         As many micro-batches as came in, whose summed `dapo` loss equals that of the input, and how many rows hold a
@@ -51,16 +53,21 @@ def compact(chunks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
         dim=1,
     )
     _, owner = torch.unique(texts, dim=0, return_inverse=True)
-    summed = torch.zeros(int(owner.max()) + 1, dtype=rows["advantages"].dtype, device=owner.device)
-    summed.index_add_(0, owner, rows["advantages"])
-    first = torch.full_like(summed, len(owner), dtype=torch.long)
+    distinct = torch.zeros(int(owner.max()) + 1, dtype=rows["advantages"].dtype, device=owner.device)
+    weights = rows.get("row_weight", torch.ones_like(rows["advantages"]))
+    pull = distinct.index_add(0, owner, weights * rows["advantages"])
+    weight = distinct.index_add(0, owner, weights)
+    first = torch.full_like(distinct, len(owner), dtype=torch.long)
     first = first.scatter_reduce(0, owner, torch.arange(len(owner), device=owner.device), "amin")
     # A sum that should be zero can miss it by rounding; such a row still carries no signal.
-    kept = first[summed.abs() > 1e-6 * rows["advantages"].abs().max().clamp(min=1e-30)]
+    signals = pull.abs() > 1e-6 * rows["advantages"].abs().max().clamp(min=1e-30)
+    kept = first[weight > 0 if "row_weight" in rows else signals]
     signal, missing = len(kept), max(0, len(chunks) - len(kept))
-    weights = torch.cat([summed[owner[kept]], summed.new_zeros(missing)])
     merged = {key: value[torch.cat([kept, first[:1].repeat(missing)])] for key, value in rows.items()}
-    merged["advantages"] = weights
+    merged["advantages"] = torch.cat([pull[owner[kept]], pull.new_zeros(missing)])
+    if "row_weight" in rows:
+        merged["row_weight"] = torch.cat([weight[owner[kept]], weight.new_zeros(missing)])
+        merged["advantages"][:signal] /= merged["row_weight"][:signal]
     merged["prompt_mask"][signal:, :-1] = 0  # prompts end, and completions begin, beside each other
     merged["completion_mask"][signal:, 1:] = 0
     order = torch.argsort(merged["prompt_mask"].sum(1) + merged["completion_mask"].sum(1), stable=True)

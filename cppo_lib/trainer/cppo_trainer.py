@@ -6,17 +6,19 @@ A training step on P problems, each with G group members, is `CPPOTrainer._gener
 2. verify and score: verdicts r_k, R_out = max_k r_k, R_plan = J * R_out, solver credit (`reward.score`);
 3. advantages: planner samples are compared with the G planner samples of the problem, solver samples with those that
    `solver_grouping` names (`advantages.cppo_advantages`);
-4. fold in the region weights, so that the loss is w_P * mean over planner tokens + w_S * mean over solver tokens
-   (`advantages.fold_region_weights`);
+4. weigh the rows, so that the loss is the mean over rows, or w_P * mean over planner tokens + w_S * mean over solver
+   tokens (`advantages.row_weights`);
 5. the batch goes to TRL's loss (`dapo`: token mean over the generation batch) and optimiser step.
 
 The rows of a member stand side by side, [planner, solver 1..K], so that a group is `num_generations = G * (1 + K)`
-rows in TRL's own geometry, and distribution, PEFT, vLLM and resume are TRL's. Direct arms (GRPO, PKPO and the other
-rules of `advantages`) have rows [solver 1..K] only: `num_generations = G * K`, one advantage rule over all of them.
+rows in TRL's own geometry, and distribution, PEFT, vLLM and resume are TRL's. The warm-up (`planner`) has rows
+[planner] only: R = J, and no program is written. Direct arms (GRPO, PKPO and the other rules of `advantages`) have rows
+[solver 1..K] only: `num_generations = G * K`, one advantage rule over all of them.
 
 Departure from plain TRL: `batching.compact` leaves out rows that cannot change the step and runs equal rows once. That
-is exact for the on-policy token-mean loss, and is not done with a KL term, with an entropy bonus (TRL's: the mean
-entropy over all tokens of the step) or with vLLM's importance weights.
+is exact for the on-policy token-mean loss, and is not done with an entropy bonus (TRL's: the mean entropy over all
+tokens of the step) or with vLLM's importance weights. With a KL term a row's weight goes into TRL's `tool_mask`, which
+multiplies the loss of each token, KL included; without one it stands in the advantage.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import contextlib
 import math
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,9 +46,10 @@ from cppo_lib.model.decoding import Draw, sample, uniform
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.kv_cache import group_heads
 from cppo_lib.model.policy import REFERENCE
+from cppo_lib.reward.density import density
 from cppo_lib.reward.gate_rules import Scorer, gated
 from cppo_lib.reward.plan_following import MethodProbe
-from cppo_lib.reward.score import Scores, cut_shares, score, statistics
+from cppo_lib.reward.score import Scores, score, score_plans, statistics
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.replies import normalise
 from cppo_lib.rollout.two_stage import Member, rollout
@@ -130,55 +133,73 @@ class CPPOTrainer(GRPOTrainer):
         members = gated(self._roll_out([found[number] for number in numbers]), self.scorer)
         rolled_out = time.perf_counter()
         # 2. verify and score
-        self.scores = score(
-            members,
-            self.verifier,
-            self.probe if objective.planned else None,
-            planner_reward=objective.reward,
-            # A frozen solver is still given a reward, which its weight of 0 takes out of the loss.
-            credit=objective.credit if objective.planned and objective.credit != "frozen" else "own",
-            outcome_reward=objective.outcome_reward,
-            solver_prompt=objective.solver_prompt,
-        )
+        if objective.attempts:
+            self.scores = score(
+                members,
+                self.verifier,
+                self.probe if objective.planned else None,
+                planner_reward=objective.reward,
+                # A frozen solver is still given a reward, which its weight of 0 takes out of the loss.
+                credit=objective.credit if objective.planned and objective.credit != "frozen" else "own",
+                outcome_reward=objective.outcome_reward,
+                solver_prompt=objective.solver_prompt,
+            )
+        else:
+            self.scores = score_plans(members)
         self.step_stats = {"generate_s": rolled_out - began, "verifier_s": time.perf_counter() - rolled_out}
 
         batch = self._padded(inputs, rewards := self._rewards(self.scores))
         tokens = batch["completion_mask"].sum(dim=1)
         # 3. advantages, of the rows of all processes: a group may be spread over several
         rewards, tokens = gather(rewards.to(tokens.device)), gather(tokens)
+        kept = gather(self._in_loss().to(tokens.device))
+        shape = (-1, objective.group_size, objective.block)
+        blocks = rewards.view(shape)
+        planner_rows = torch.zeros_like(blocks, dtype=torch.bool)
         if objective.planned:
-            shape = (-1, objective.group_size, objective.block)
-            blocks, counts = rewards.view(shape), tokens.view(shape)
+            planner_rows[..., 0] = True
             planner, solver = advantages.cppo_advantages(
                 blocks[..., 0],
                 blocks[..., 1:],
                 solver_grouping=objective.solver_grouping,
                 methods=gather(_method_ids(members).to(tokens.device)).view(-1, objective.group_size, objective.k),
+                planner_rule=objective.group_rule,
+                solver_rule=objective.group_rule,
             )
-            # 4. fold in the region weights
-            planner, solver = advantages.fold_region_weights(
-                planner,
-                solver,
-                planner_tokens=int(counts[..., 0].sum()),
-                solver_tokens=int(counts[..., 1:].sum()),
-                planner_weight=objective.planner_weight,
-                solver_weight=0.0 if objective.credit == "frozen" else objective.solver_weight,
-            )
-            scaled = torch.cat([planner.unsqueeze(-1), solver], dim=-1).flatten()
+            gained = torch.cat([planner.unsqueeze(-1), solver], dim=-1).flatten()
         else:
             groups = rewards.view(-1, objective.rows_per_problem)
             if objective.algorithm == "unlikeliness":
                 groups = advantages.unlikely(groups, gather(self._sequence_logps(batch)).view_as(groups))
-            scaled = advantages.get_rule(objective.algorithm)(groups, k=k).flatten()
+            gained = advantages.get_rule(objective.algorithm)(groups, k=k).flatten()
+        # 4. weigh the rows
+        weights = advantages.row_weights(
+            tokens,
+            planner_rows.flatten(),
+            loss_mean=objective.loss_mean,
+            kept=kept,
+            planner_weight=objective.planner_weight,
+            solver_weight=0.0 if objective.planned and objective.credit == "frozen" else objective.solver_weight,
+        )
 
         # 5. the batch
-        first = self.accelerator.process_index * len(inputs)
-        batch["advantages"] = scaled[first : first + len(inputs)]
+        own = slice(first := self.accelerator.process_index * len(inputs), first + len(inputs))
+        if self.beta:
+            batch["advantages"], batch["row_weight"] = gained[own], weights[own]
+        else:
+            batch["advantages"] = (gained * weights)[own]
         if self.role_adapters:
             roles = [0, *[1] * objective.k] * len(members)
-            batch["role"] = torch.tensor(roles, device=scaled.device)
-        self.step_stats |= self._means() | self._counts(tokens) | {"rule_k": k}
+            batch["role"] = torch.tensor(roles, device=gained.device)
+        self.step_stats |= (
+            self._means() | self._counts(tokens) | self._signal(blocks, gained.view(shape)) | {"rule_k": k}
+        )
         return batch
+
+    def _in_loss(self) -> Tensor:
+        """(rows,) bool: rows that are in the loss. Not attempts that were not made, nor, if so wished, cut samples."""
+        kept_cut = self.objective.cut == "kept"
+        return torch.tensor([bool(s.completion.ids) and s.readable(kept_cut) for s in self.scores.samples])
 
     def _roll_out(self, problems: list[Problem]) -> list[Member]:
         """The members of this process, one per entry of `problems`."""
@@ -194,6 +215,8 @@ class CPPOTrainer(GRPOTrainer):
             max_plan_tokens=objective.max_plan_tokens,
             max_program_tokens=objective.max_program_tokens,
             solver_prompt=objective.solver_prompt,
+            solve=objective.attempts > 0,
+            read_cut=objective.cut == "kept",
             numbers=[number % objective.group_size for number in range(first, first + len(problems))],
         )
 
@@ -206,18 +229,27 @@ class CPPOTrainer(GRPOTrainer):
         role: Role,
         also_end: Sequence[int] = (),
     ) -> list[Completion]:
+        ends = {*self.eos_token_ids, *also_end}
         if self.own_sampling:
-            return self._sample(prompt_ids, limit, places, role, also_end)
-        with self._token_limit(limit):
-            # Solver prompts all differ, so each asks for one generation (backends deduplicate prompts by this number).
-            ids, logps = self._generate_single_turn(prompt_ids, None, {}, 1)
-        # Cut here, since TRL's backends know one end token: the same draws as stopping there, only later.
-        ends = [next((at + 1 for at, token in enumerate(row) if token in also_end), len(row)) for row in ids]
-        return [Completion(ids[i][:end], logps[i][:end] if logps else None) for i, end in enumerate(ends)]
+            rows = self._sample(prompt_ids, limit, places, role, ends)
+            logps = None
+        else:
+            with self._limits(limit, role):
+                # Solver prompts all differ, so each asks for one generation (backends deduplicate prompts by this).
+                rows, logps = self._generate_single_turn(prompt_ids, None, {}, 1)
+        completions = []
+        for number, (prompt, row) in enumerate(zip(prompt_ids, rows, strict=True)):
+            room = limit if self.objective.max_total_tokens is None else self.objective.max_total_tokens - len(prompt)
+            most = max(1, min(limit, room))
+            # Cut here, since TRL's backends know one end token: the same draws as stopping there, only later.
+            end = next((at + 1 for at, token in enumerate(row[:most]) if token in ends), None)
+            stop = min(most, len(row)) if end is None else end
+            completions.append(Completion(row[:stop], logps[number][:stop] if logps else None, cut=end is None))
+        return completions
 
     def _sample(
-        self, prompt_ids: list[list[int]], limit: int, places: list[Place], role: Role, also_end: Sequence[int]
-    ) -> list[Completion]:
+        self, prompt_ids: list[list[int]], limit: int, places: list[Place], role: Role, ends: Collection[int]
+    ) -> list[list[int]]:
         """What TRL does with `generate`, by our decoding; drawn by step and place, which a resumed run knows."""
         roots: list[Place] = [(self.args.seed, "step", self.state.global_step, *place) for place in places]
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
@@ -228,27 +260,29 @@ class CPPOTrainer(GRPOTrainer):
             group_heads(policy)
             if self.role_adapters:
                 use_role(policy, role)
-            rows = sample(
+            return sample(
                 policy,
                 prompt_ids,
                 uniform(roots, limit),
-                draw=Draw(self.temperature),
-                end_ids=[*self.eos_token_ids, *also_end],
+                draw=Draw(self.objective.temperature_of(role), self.objective.top_p),
+                end_ids=sorted(ends),
                 pad_id=self._tokenizer.pad_token_id,
             )
-        return [Completion(row) for row in rows]
 
     @contextlib.contextmanager
-    def _token_limit(self, limit: int) -> Iterator[None]:
-        """Planner and solver have different limits on new tokens; every backend reads its limit at each call."""
+    def _limits(self, limit: int, role: Role) -> Iterator[None]:
+        """Planner and solver have their own limits and temperatures; every backend reads these at each call."""
         holder: Any = self.vllm_generation if self.use_vllm else self.generation_config
         name = "max_completion_length" if self.use_vllm else "max_new_tokens"
-        before = getattr(holder, name)
-        setattr(holder, name, limit)
+        given = {name: limit, "temperature": self.objective.temperature_of(role)}
+        before = {key: getattr(holder, key) for key in given}
+        for key, value in given.items():
+            setattr(holder, key, value)
         try:
             yield
         finally:
-            setattr(holder, name, before)
+            for key, value in before.items():
+                setattr(holder, key, value)
 
     def _rewards(self, scores: Scores) -> Tensor:
         """(rows,) the rewards of this process's rows."""
@@ -263,7 +297,8 @@ class CPPOTrainer(GRPOTrainer):
         logps = [sample.completion.logps for sample in samples]
         rolled_out = {
             "prompt_ids": [sample.prompt_ids for sample in samples],
-            "completion_ids": [sample.completion.ids for sample in samples],
+            # TRL has no rows without tokens; one that stands for an attempt that was not made is not in the loss.
+            "completion_ids": [sample.completion.ids or [self.eos_token_ids[0]] for sample in samples],
             "logprobs": logps if all(row is not None for row in logps) else None,
             "reward": rewards.tolist(),
         }
@@ -292,9 +327,7 @@ class CPPOTrainer(GRPOTrainer):
 
     def _means(self) -> dict[str, float]:
         """What is known of the step's members, as means over all processes."""
-        objective, ends = self.objective, {*self.eos_token_ids, *self.style.program_ends}
-        limits = {"max_plan_tokens": objective.max_plan_tokens, "max_program_tokens": objective.max_program_tokens}
-        local = statistics(self.scores) | cut_shares(self.scores, ends, **limits)
+        local = statistics(self.scores)
         values = torch.tensor([list(local.values())], device=self.accelerator.device)
         means = self.accelerator.gather(values).mean(dim=0).tolist()
         return {name: value for name, value in zip(local, means, strict=True) if not math.isnan(value)}
@@ -306,8 +339,21 @@ class CPPOTrainer(GRPOTrainer):
         return {
             "planner_tokens": planner_tokens,
             "solver_tokens": int(counts.sum()) - planner_tokens,
-            "programs": len(counts) * self.objective.k,
+            "programs": len(counts) * self.objective.attempts,
         }
+
+    def _signal(self, rewards: Tensor, gained: Tensor) -> dict[str, float]:
+        """Is there anything to learn from? Both (problems, G, block), of all processes."""
+        objective, found = self.objective, {}
+        if objective.planned:
+            facts = torch.stack([self.scores.valid, self.scores.readable], dim=-1).to(rewards.device)
+            valid, readable = self.accelerator.gather(facts).view(-1, objective.group_size, 2).unbind(dim=-1)
+            found = density(rewards[..., 0], valid, readable)
+            found["planner_signal"] = (gained[..., 0] != 0).float().mean().item()
+            gained = gained[..., 1:]
+        if objective.attempts:
+            found["solver_signal"] = (gained != 0).float().mean().item()
+        return found
 
     # --- TRL's other hooks --------------------------------------------------------------------------------------
 
@@ -320,9 +366,8 @@ class CPPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        # With a KL term or an entropy bonus every row counts, and vLLM's rows differ in their importance weights:
-        # nothing to merge then.
-        exact = self.beta == 0.0 and self.entropy_coef == 0.0 and not self.use_vllm
+        # With an entropy bonus every row counts, and vLLM's rows differ in their importance weights: nothing to merge.
+        exact = self.entropy_coef == 0.0 and not self.use_vllm
         if self.model is not None and self.model.training and self._buffered_inputs is not before and exact:
             self._buffered_inputs, self.step_stats["kept_rows"] = compact(self._buffered_inputs)
             inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
@@ -331,6 +376,8 @@ class CPPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.role_adapters:
             use_role(model, ROLES[int(inputs["role"][0])])
+        if "row_weight" in inputs:
+            inputs = {**inputs, "tool_mask": inputs["row_weight"].unsqueeze(1)}
         loss: Tensor = super()._compute_loss(model, inputs)
         return loss
 

@@ -10,8 +10,9 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib.errors import ParameterError
+from cppo_lib.model.adapters import Role
 from cppo_lib.rollout.prompts import SolverPrompt
-from cppo_lib.trainer.advantages import SolverGrouping
+from cppo_lib.trainer.advantages import PLANNED, Cut, LogprobsAt, LossMean, SolverGrouping
 
 # TRL internals that CPPOTrainer overrides or calls, with the parameters it relies on.
 _TRL_SIGNATURES = {
@@ -27,21 +28,27 @@ _VLLM: dict[str, Any] = {"use_vllm": True, "vllm_mode": "colocate", "vllm_import
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training run optimises.
+    """What a training run optimises. *Released*: as in the authors' code at 8e5ea8a4.
 
     Attributes:
-        algorithm: `cppo`, or the name of a rule in `advantages.ADVANTAGE_RULES` for a direct arm.
+        algorithm: `cppo`; `planner` (the warm-up: plans alone, no program is written); or the name of a rule in
+            `advantages.ADVANTAGE_RULES` for a direct arm.
         k: attempts per tuple; group_size: members G per problem.
-        credit: solver credit (a name of `rewards.SOLVER_CREDITS`) or `frozen` for planner-only RL.
-        solver_grouping: which attempts a solver attempt is compared with.
+        credit: solver credit (a name of `rewards.SOLVER_CREDITS`; released: own) or `frozen` for planner-only RL.
+        solver_grouping: which attempts a solver attempt is compared with (released: those of its tuple).
         planner_weight, solver_weight: w_P and w_S.
         pkpo_k: the k of the advantage rule; pkpo_k_end: the k it is annealed to, None to keep it.
         max_plan_tokens, max_program_tokens: limits on new tokens.
         reward: the planner's reward (a name of `rewards.PLANNER_REWARDS`).
         outcome_reward: r_k is 0 or 1 (`binary`), or the share of tests passed (`fraction`).
         solver_prompt: the solver is told its `method`, or only its number in the tuple (`slot`).
-
-    Except for K none of this is stated in the abstract; the values in the parameter files are our defaults.
+        group_rule: the rule that turns rewards of a tuple's two roles into advantages (released: grpo_population).
+        loss_mean: of what the loss is the mean (released: rows).
+        cut: what becomes of samples that a limit has ended (released: left_out).
+        max_total_tokens: limit on prompt and completion together; None: none (released: 4,096).
+        temperature, planner_temperature: of the draws of programs (and plans; None: the same).
+        top_p, top_k: of the draws; never those of the model's generation_config.json, which the released code applies.
+        logprobs_at: the temperature of the loss's log-probabilities (released: one).
     """
 
     algorithm: str
@@ -58,6 +65,15 @@ class Objective:
     reward: str = "product"
     outcome_reward: str = "binary"
     solver_prompt: SolverPrompt = "method"
+    group_rule: str = "grpo"
+    loss_mean: LossMean = "regions"
+    cut: Cut = "kept"
+    max_total_tokens: int | None = None
+    temperature: float = 1.0
+    planner_temperature: float | None = None
+    top_p: float = 1.0
+    top_k: int = 0
+    logprobs_at: LogprobsAt = "sampling"
 
     def k_at(self, step: int, steps: int) -> int:
         """The rule's k in optimiser step `step` (from 0) of `steps`: each k on the way has an equal share of them."""
@@ -69,7 +85,12 @@ class Objective:
 
     @property
     def planned(self) -> bool:
-        return self.algorithm == "cppo"
+        return self.algorithm in PLANNED
+
+    @property
+    def attempts(self) -> int:
+        """Programs of a member: K, or none where plans are trained alone."""
+        return 0 if self.algorithm == "planner" else self.k
 
     @property
     def procedure(self) -> Literal["direct", "tuple"]:
@@ -78,7 +99,12 @@ class Objective:
     @property
     def block(self) -> int:
         """Rows per member."""
-        return self.k + 1 if self.planned else self.k
+        return self.attempts + self.planned
+
+    def temperature_of(self, role: Role) -> float:
+        """The temperature at which the role's samples are drawn."""
+        planner = self.planner_temperature
+        return self.temperature if role == "solver" or planner is None else planner
 
     @property
     def rows_per_problem(self) -> int:
@@ -102,10 +128,13 @@ def grpo_config(
         steps_per_generation=microbatches,
         num_generations=objective.rows_per_problem,
         max_completion_length=max(objective.max_plan_tokens, objective.max_program_tokens),
-        top_p=1.0,
-        top_k=0,
+        # Of the loss's log-probabilities; draws have the objective's own.
+        temperature=1.0 if objective.logprobs_at == "one" else objective.temperature,
+        top_p=objective.top_p,
+        top_k=objective.top_k,
         lr_scheduler_type="constant",
         loss_type="dapo",
+        use_bias_correction_kl=False,  # with TRL's default the gradient is not that of exp(d) - 1 - d, but of its product
         num_iterations=1,
         logging_steps=1,
         **(_VLLM if vllm else {}),
@@ -138,6 +167,6 @@ def check_geometry(args: GRPOConfig, objective: Objective) -> None:
     one_step = args.gradient_accumulation_steps == args.steps_per_generation
     if args.loss_type != "dapo" or args.num_iterations != 1 or not one_step:
         raise ParameterError(
-            "region weights are exact for loss_type='dapo', num_iterations=1 and one optimiser step per "
+            "row weights are exact for loss_type='dapo', num_iterations=1 and one optimiser step per "
             "generation (gradient_accumulation_steps == steps_per_generation) only"
         )

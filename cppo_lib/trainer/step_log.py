@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cppo_lib.artefacts import store
 from cppo_lib.artefacts.progress import log
+from cppo_lib.reward.density import RATES
 
 if TYPE_CHECKING:
     from cppo_lib.trainer.cppo_trainer import CPPOTrainer
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 METRICS = {
     "step": "optimiser step, from 1",
     "r_out": "share of members with at least one accepted attempt (direct arms: of blocks of K samples)",
-    "j": "share of tuples that pass the gate",
+    **RATES,
     "j_rules": "share of tuples that pass the gate's rules, whatever its model says of them",
     "gate_precision": "share of accepted tuples that name K different methods that the problem has; null where nobody "
     "knows (all benchmarks but crossroads), or none was accepted",
@@ -31,6 +34,10 @@ METRICS = {
     "was not run on every public test",
     "planner_entropy": "entropy of the G plans for a problem, nats, from their counts (at most ln G)",
     "solver_entropy": "entropy of the G * K programs for a problem, nats, from their counts (at most ln G K)",
+    "planner_signal": "share of tuples whose plan has an advantage other than 0",
+    "solver_signal": "share of attempts that have an advantage other than 0",
+    "moved": "how far the trained weights are from those of the start: norm of the difference, as a share of the norm "
+    "of the start; null where each process holds a part of them (FSDP, DeepSpeed)",
     "plans_cut": "share of plans that max_plan_tokens cut off, so that methods may be missing",
     "programs_cut": "share of programs that max_program_tokens cut off",
     "rule_k": "k of the advantage rule",
@@ -59,11 +66,25 @@ class StepLog(TrainerCallback):
         folder: where to.
         arm: the run's name in progress lines.
         every: steps between rollouts that are recorded, beside those of the first step.
+        patience: training stops after so many steps without a higher share of valid tuples; None: never.
+        patience_from: the share that it asks for before.
     """
 
-    def __init__(self, trainer: CPPOTrainer, folder: Path, arm: str, every: int) -> None:
+    def __init__(
+        self,
+        trainer: CPPOTrainer,
+        folder: Path,
+        arm: str,
+        every: int,
+        *,
+        patience: int | None = None,
+        patience_from: float = 0.0,
+    ) -> None:
+        self.patience, self.patience_from = patience, patience_from
         self.trainer, self.folder, self.arm, self.every = trainer, folder, arm, every
         self._started = self._printed = time.perf_counter()
+        # Before a checkpoint is loaded into them, so that a resumed run measures from the same place.
+        self._start = None if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled else _trained(trainer)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._started = time.perf_counter()
@@ -85,6 +106,7 @@ class StepLog(TrainerCallback):
             "step": step,
             "loss": float(logs["loss"]),
             "grad_norm": float(logs["grad_norm"]),
+            "moved": None if self._start is None else _distance(_trained(self.trainer), self._start),
             "wall_s": wall,
             "train_s": wall - stats["generate_s"] - stats["verifier_s"],
         }
@@ -92,6 +114,7 @@ class StepLog(TrainerCallback):
         if step == 1 or step % self.every == 0:
             rows = self.trainer.scores.attempt_rows()
             store.write_parquet(self.folder / "rollouts" / f"step_{step:05d}.parquet", rows)
+        control.should_training_stop |= self._idle()
         cut = [key for key in CUT if (values.get(key) or 0.0) >= MUCH]
         if time.perf_counter() - self._printed > 10 or step in (1, state.max_steps):
             self._printed = time.perf_counter()
@@ -100,3 +123,26 @@ class StepLog(TrainerCallback):
         for key in cut if step == 1 else ():  # such replies are hardly ever paid, and no reward says why
             tokens, what = getattr(self.trainer.objective, CUT[key]), key.removesuffix("_cut")
             log.info(f"warning: {values[key]:.0%} of the {what} of step 1 were cut at {CUT[key]}={tokens}: raise it")
+
+    def _idle(self) -> bool:
+        """Has the share of valid tuples, once high enough, not risen for `patience` steps? From the log, as resumed."""
+        if self.patience is None:
+            return False
+        shares = [row["j"] for row in store.read_jsonl(self.folder / "metrics.jsonl")]
+        before, latest = shares[: -self.patience], shares[-self.patience :]
+        idle = bool(before) and max(before) >= max(self.patience_from, *latest)
+        if idle:
+            log.info(f"{self.arm}: no higher share of valid tuples for {self.patience} steps, so training stops")
+        return idle
+
+
+def _trained(trainer: CPPOTrainer) -> list[Tensor]:
+    """Copies of the weights that are trained, on the CPU."""
+    model: Any = trainer.model
+    return [weight.detach().cpu().clone() for weight in model.parameters() if weight.requires_grad]
+
+
+def _distance(weights: list[Tensor], start: list[Tensor]) -> float:
+    """Norm of the difference, as a share of the norm of the start."""
+    moved = torch.stack([(new - old).norm() for new, old in zip(weights, start, strict=True)]).norm()
+    return float(moved / torch.stack([old.norm() for old in start]).norm())

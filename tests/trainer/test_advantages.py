@@ -12,8 +12,8 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.trainer.advantages import (
     ADVANTAGE_RULES,
     cppo_advantages,
-    fold_region_weights,
     get_rule,
+    row_weights,
     unlikely,
 )
 from cppo_lib.trainer.pkpo_estimators import leave_one_out, leave_one_out_minus_one, max_at_k, subset_credit
@@ -65,6 +65,7 @@ def test_pkpo_exact_fixtures(rewards, k, rho, s, loo, loo1) -> None:  # type: ig
 # n=8, c=2, k=4: (advantage of a correct sample, of a wrong one, tolerance)
 RULE_FIXTURES = {
     "grpo": (1.6198, -0.5399, 5e-5),
+    "grpo_population": (3**0.5, -(3**-0.5), 5e-8),
     "dr_grpo": (0.75, -0.25, TINY),
     "rloo": (6 / 7, -2 / 7, TINY),
     "pass_at_k": (0.52223, -0.17408, 5e-6),
@@ -244,41 +245,54 @@ def test_planner_and_gate_switched_off_equals_grpo() -> None:
     """Only solver rows, no planner tokens: GRPO's advantages on n = G*K samples, to the bit."""
     _, solver_rewards = draw_rewards(problems=3, members=2)
     planner, solver = cppo_advantages(torch.zeros(3, 2).double(), solver_rewards)
-    planner, solver = fold_region_weights(planner, solver, planner_tokens=0, solver_tokens=777)
+    weights = row_weights(torch.tensor([[7] * 8] * 3), torch.zeros(3, 8, dtype=torch.bool), loss_mean="regions")
     assert torch.count_nonzero(planner) == 0
-    assert torch.equal(solver.view(3, 8), ADVANTAGE_RULES["grpo"](solver_rewards.view(3, 8), k=1))
+    assert torch.equal(solver.view(3, 8) * weights, ADVANTAGE_RULES["grpo"](solver_rewards.view(3, 8), k=1))
+
+
+def token_losses(row: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+    """A clipped surrogate of a row of ratios, and something that does not depend on the advantage, as a KL term."""
+    return -torch.minimum(row * advantage, row.clamp(0.8, 1.2) * advantage) + 0.1 * (row - 1) ** 2
+
+
+LENGTHS = torch.tensor([3, 5, 2, 11, 7, 9, 13, 8, 10])
+PLANS = torch.arange(9) < 3
+
+
+def ragged() -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Rows of ratios of these lengths, and their advantages."""
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.exp(0.3 * torch.randn(int(n), generator=generator).double()) for n in LENGTHS]
+    return rows, torch.randn(9, generator=generator).double()
+
+
+def weighed(weights: torch.Tensor) -> float:
+    """TRL's token-mean loss with such weights."""
+    terms = [w * token_losses(row, a).sum() for w, row, a in zip(weights.double(), *ragged(), strict=True)]
+    return float(sum(terms) / LENGTHS.sum())
 
 
 @pytest.mark.parametrize(("planner_weight", "solver_weight"), [(1.0, 1.0), (2.0, 0.5), (1.0, 0.0)])
-def test_folding_equals_sum_of_region_means(planner_weight: float, solver_weight: float) -> None:
+def test_weights_make_the_sum_of_region_means(planner_weight: float, solver_weight: float) -> None:
     """A clipped token-mean loss over ragged rows, against the two region means computed apart."""
-    generator = torch.Generator().manual_seed(1)
-    planner_length, solver_length = [3, 5, 2], [11, 7, 9, 13, 8, 10]
-    lengths = planner_length + solver_length
-    rows = [torch.exp(0.3 * torch.randn(n, generator=generator).double()) for n in lengths]
-    advantages = torch.randn(9, generator=generator).double()
-
-    def token_losses(row: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
-        return -torch.minimum(row * advantage, row.clamp(0.8, 1.2) * advantage)
-
-    def mean(which: slice, scaled: torch.Tensor) -> torch.Tensor:
-        pairs = zip(rows[which], scaled[which], strict=True)
-        return torch.cat([token_losses(row, advantage) for row, advantage in pairs]).mean()
-
-    planner, solver = fold_region_weights(
-        advantages[:3],
-        advantages[3:],
-        planner_tokens=sum(planner_length),
-        solver_tokens=sum(solver_length),
-        planner_weight=planner_weight,
-        solver_weight=solver_weight,
+    weights = row_weights(
+        LENGTHS, PLANS, loss_mean="regions", planner_weight=planner_weight, solver_weight=solver_weight
     )
-    folded = mean(slice(None), torch.cat([planner, solver]))
-    planner_mean, solver_mean = mean(slice(3), advantages), mean(slice(3, None), advantages)
-    apart = planner_weight * planner_mean + solver_weight * solver_mean
-    assert folded.item() == pytest.approx(apart.item(), abs=1e-12)
-    if not solver_weight:
-        assert torch.count_nonzero(solver) == 0
+    each = [token_losses(row, advantage) for row, advantage in zip(*ragged(), strict=True)]
+    apart = planner_weight * torch.cat(each[:3]).mean() + solver_weight * torch.cat(each[3:]).mean()
+    assert weighed(weights) == pytest.approx(apart.item(), abs=1e-6)
+    assert bool(weights[~PLANS].any()) is bool(solver_weight)
+
+
+def test_weights_make_the_mean_over_rows_that_are_in_the_loss() -> None:
+    """As released: each row's token mean, a plan like a program; of rows left out nothing counts, not even in R."""
+    kept = torch.tensor([True, False, True, True, True, True, True, False, True])
+    weights = row_weights(LENGTHS, PLANS, loss_mean="rows", kept=kept)
+    means = [token_losses(row, a).mean() for row, a, ok in zip(*ragged(), kept, strict=True) if ok]
+    assert weighed(weights) == pytest.approx(float(sum(means) / 7), abs=1e-6)
+    assert torch.count_nonzero(weights) == 7
+    frozen = row_weights(LENGTHS, PLANS, loss_mean="rows", kept=kept, solver_weight=0.0)
+    assert weighed(frozen) == pytest.approx(float(sum(means[:2]) / 2), abs=1e-6)
 
 
 def test_bad_input_is_named() -> None:
@@ -298,7 +312,9 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ParameterError, match="not finite"):
         get_rule("grpo")(vector([1, float("nan")]), k=1)
     with pytest.raises(ParameterError, match="must not be negative"):
-        fold_region_weights(planner, solver, planner_tokens=1, solver_tokens=1, solver_weight=-1)
+        row_weights(LENGTHS, PLANS, loss_mean="rows", solver_weight=-1)
+    with pytest.raises(ParameterError, match="rows have shapes"):
+        row_weights(LENGTHS, PLANS[:3], loss_mean="rows")
 
 
 def test_unlikelier_successes_are_paid_more() -> None:

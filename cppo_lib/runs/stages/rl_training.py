@@ -91,8 +91,9 @@ def train(cfg: RLTraining) -> Path:
                 max_steps=cfg.steps,
                 save_steps=cfg.checkpoint_every,
                 seed=cfg.seed,
-                temperature=cfg.temperature,
                 learning_rate=cfg.learning_rate,
+                weight_decay=cfg.weight_decay,
+                max_grad_norm=cfg.max_grad_norm or 0.0,  # transformers' word for: not clipped
                 beta=cfg.beta,
                 entropy_coef=cfg.entropy_coef,
                 gradient_checkpointing=cfg.gradient_checkpointing,
@@ -110,7 +111,9 @@ def train(cfg: RLTraining) -> Path:
             probe=plan_following.method_probe(cfg.benchmark, verifier),
             scorer=None if scorer is None else scorer.to(args.device),
         )
-        trainer.add_callback(StepLog(trainer, folder, cfg.arm, cfg.checkpoint_every))
+        every, patience = cfg.checkpoint_every, cfg.patience
+        log_of_steps = StepLog(trainer, folder, cfg.arm, every, patience=patience, patience_from=cfg.patience_from)
+        trainer.add_callback(log_of_steps)
         checkpoints.run(trainer, folder / "metrics.jsonl")
     models.save_policy(model, tokenizer, folder / "policy")
     rows = store.read_jsonl(folder / "metrics.jsonl")
@@ -178,4 +181,6 @@ def _inputs(cfg: RLTraining) -> list[Path]:
     """What the run reads of this profile: the training problems and, where it takes a model of it, the SFT stage."""
     stages = paths.runs_root() / cfg.profile
     sft = [stages / "02_planner_sft" / "summary.json"] if cfg.uses_sft else []
+    arm = cfg.policy.removeprefix("arm:")
+    sft += [] if arm == cfg.policy else [stages / "03_rl_training" / f"{arm}.s{cfg.seed}" / "summary.json"]
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
