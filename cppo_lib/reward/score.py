@@ -63,7 +63,7 @@ class Scores:
         return torch.cat(blocks, dim=1).flatten()
 
     def attempt_rows(self) -> list[dict[str, Any]]:
-        """The attempts, one row each, for people to look at."""
+        """The attempts, one row each, for people to look at; where plans alone were made, their slots."""
         return [
             {
                 "problem_id": member.problem.id,
@@ -74,18 +74,24 @@ class Scores:
                 "valid": member.valid,
                 "refusal": member.refusal,
                 "strategy": strategy,
-                "program": program,
-                "verdict": result.verdict,
-                "passed": result.passed,
-                "followed": None if self.followed is None else bool(self.followed[number, slot]),
-                "credit": float(self.credit[number, slot]),
                 "r_plan": float(self.r_plan[number]) if self.planned else None,
+                **self._attempt(number, slot),
             }
-            for number, (member, results) in enumerate(zip(self.members, self.results, strict=True))
-            for slot, (strategy, program, result) in enumerate(
-                zip(member.strategies, member.programs, results, strict=True)
-            )
+            for number, member in enumerate(self.members)
+            for slot, strategy in enumerate(member.strategies)
         ]
+
+    def _attempt(self, number: int, slot: int) -> dict[str, Any]:
+        if not self.results[number]:
+            return dict.fromkeys(("program", "verdict", "passed", "followed", "credit"))
+        result = self.results[number][slot]
+        return {
+            "program": self.members[number].programs[slot],
+            "verdict": result.verdict,
+            "passed": result.passed,
+            "followed": None if self.followed is None else bool(self.followed[number, slot]),
+            "credit": float(self.credit[number, slot]),
+        }
 
 
 def score(

@@ -40,7 +40,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib.data.problem import Problem
-from cppo_lib.errors import ParameterError
+from cppo_lib.errors import ModelError, ParameterError
 from cppo_lib.model.adapters import ROLES, Role, has_roles, use_role
 from cppo_lib.model.decoding import Draw, sample, uniform
 from cppo_lib.model.engine import Completion, Place
@@ -78,6 +78,7 @@ class CPPOTrainer(GRPOTrainer):
 
     Raises:
         ParameterError: a TRL version or geometry that does not fit, or a credit that needs a probe there is not.
+        ModelError: weights that are to be trained are of half precision.
     """
 
     scores: Scores
@@ -97,6 +98,7 @@ class CPPOTrainer(GRPOTrainer):
     ) -> None:
         check_trl()
         check_geometry(args, objective)
+        refuse_half_precision(model)
         if objective.planned and objective.credit == "followed" and probe is None:
             raise ParameterError(
                 "credit 'followed' needs a benchmark that judges plan-following; choose own, marginal or frozen"
@@ -389,6 +391,19 @@ class CPPOTrainer(GRPOTrainer):
         elif REFERENCE in getattr(policy, "peft_config", ()):
             # Of several adapters transformers loads those in folders of their own; PEFT's `default` has none.
             policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+
+
+def refuse_half_precision(model: PreTrainedModel) -> None:
+    """Raise ModelError when weights that are to be trained are not float32 or better, as the released code refuses.
+
+    An update of 5e-7 is below what bfloat16 resolves of a weight, so it would be lost.
+    """
+    coarse = {str(w.dtype).removeprefix("torch.") for w in model.parameters() if w.requires_grad and w.itemsize < 4}
+    if coarse:
+        raise ModelError(
+            f"the weights that are to be trained are {', '.join(sorted(coarse))}, in which a small update is lost: "
+            "load them as float32, or train an adapter (lora_rank)"
+        )
 
 
 def _paid(*, reward: list[float | None], **_: Any) -> list[float | None]:

@@ -134,7 +134,7 @@ def grpo_config(
         top_k=objective.top_k,
         lr_scheduler_type="constant",
         loss_type="dapo",
-        use_bias_correction_kl=False,  # with TRL's default the gradient is not that of exp(d) - 1 - d, but of its product
+        use_bias_correction_kl=False,  # TRL's default has another gradient than exp(d) - 1 - d, the released KL
         num_iterations=1,
         logging_steps=1,
         **(_VLLM if vllm else {}),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,7 +17,6 @@ from cppo_lib.data.problem import Problem, Test
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import EOS, build_tokenizer
 from cppo_lib.reward.gate_rules import gate, gated
-from cppo_lib.reward.score import cut_shares
 from cppo_lib.rollout.procedures import read_probabilities
 from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, StyleName, first_line, parse_tuple, render_tuple
 from cppo_lib.rollout.replies import asked, bare, blocks, last_fences, left_open, said
@@ -312,16 +310,3 @@ def test_the_published_rule_is_there_under_its_name():
     assert published.program(FUNCTION, f"```python\n{ANSWER}") == ""
     assert published.read_by(FUNCTION) == "last_fences" and model_style("qwen2_5").read_by(FUNCTION) == "asked"
     assert PromptStyle("brief", None, "last_fences").read_by(STDIO) == "whole"
-
-
-# --- cut replies --------------------------------------------------------------------------------
-
-
-def test_replies_that_the_limit_has_ended_are_cut_and_those_that_ended_there_are_not():
-    def member(plan: list[int], *programs: list[int]) -> SimpleNamespace:
-        samples = [SimpleNamespace(completion=Completion(ids)) for ids in (plan, *programs)]
-        return SimpleNamespace(plans=samples[:1], attempts=samples[1:])
-
-    members = [member([5, 5, 5], [5, 1], [5, 5]), member([5, 5, 1], [1], [5, 5])]
-    given = SimpleNamespace(members=members, planned=True)
-    assert cut_shares(given, {1}, max_plan_tokens=3, max_program_tokens=2) == {"plans_cut": 0.5, "programs_cut": 0.5}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -11,10 +10,8 @@ import pytest
 import small_policy
 import torch
 from small_policy import WORLD, Paid
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.errors import ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.reward.plan_following import MethodProbe
 from cppo_lib.rollout.prompts import PromptStyle

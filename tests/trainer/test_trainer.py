@@ -16,7 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cppo_lib.data.benchmarks import crossroads
-from cppo_lib.errors import ParameterError
+from cppo_lib.errors import ModelError, ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.reward.plan_following import MethodProbe
 from cppo_lib.rollout.prompts import PromptStyle
@@ -310,6 +310,16 @@ def test_compact_merges_drops_sorts_and_trims():
     assert part["num_items_in_batch"].item() == 99
 
 
+def test_compact_adds_the_weights_of_equal_rows_and_averages_their_advantages():
+    """With a KL term a row of zero advantage counts; one of zero weight does not."""
+    rows = chunk([[5], [5], [6], [7]], [[1, 2], [1, 2], [3], [4]], [1.0, -0.5, 0.0, 2.0])
+    [part], kept = compact([rows | {"row_weight": torch.tensor([2.0, 1.0, 3.0, 0.0])}])
+    assert kept == 2
+    assert part["completion_ids"].tolist() == [[3, 0], [1, 2]]
+    assert part["row_weight"].tolist() == [3.0, 3.0]
+    assert part["advantages"].tolist() == [0.0, 0.5]  # (2 * 1 - 1 * 0.5) / 3
+
+
 def test_compact_fills_empty_microbatches_with_silent_rows():
     rows = chunk([[5], [6]], [[1], [2]], [0.0, 0.0])
     parts, kept = compact([rows, rows, rows])
@@ -336,6 +346,47 @@ def test_followed_credit_without_a_probe_is_refused(policy_folder, verifier, tmp
             verifier=verifier,
             probe=None,
         )
+
+
+def test_weights_of_half_precision_are_refused(policy_folder, verifier, tmp_path):
+    coarse, tokenizer = model.load_policy(policy_folder, dtype="bfloat16")
+    given = {"tokenizer": tokenizer, "args": config(GRPO, tmp_path), "problems": [], "verifier": verifier}
+    with pytest.raises(ModelError, match="are bfloat16, in which a small update is lost: load them as float32"):
+        CPPOTrainer(model=coarse, style=PromptStyle("brief", tokenizer), objective=GRPO, probe=None, **given)
+
+
+WARM_UP = dataclasses.replace(CPPO, algorithm="planner", credit="frozen", reward="gate")
+
+
+def test_the_warm_up_trains_plans_alone_for_their_validity(policy_folder, verifier, tmp_path):
+    trainer = make(WARM_UP, policy_folder, verifier, tmp_path, max_steps=2, microbatches=2)
+    before = weights(trainer)
+    trainer.train()
+    assert WARM_UP.block == 1 and len(trainer.scores.samples) == PROBLEMS * WARM_UP.group_size
+    assert trainer.scores.r_plan.tolist() == [float(member.valid) for member in trainer.scores.members]
+    rows = trainer.scores.attempt_rows()
+    assert len(rows) == PROBLEMS * WARM_UP.group_size * 4 and {row["program"] for row in rows} == {None}
+    assert trainer.step_stats["programs"] == trainer.step_stats["solver_tokens"] == 0
+    assert not torch.equal(weights(trainer), before)
+
+
+def test_samples_that_the_limit_has_ended_are_left_out_or_kept(policy_folder, verifier, tmp_path):
+    short = dataclasses.replace(CPPO, max_plan_tokens=3, max_program_tokens=4, max_total_tokens=60)
+    released = dataclasses.replace(short, cut="left_out")
+    rewards = torch.arange(2.0 * PROBLEMS * CPPO.block)
+    for objective in (short, released):
+        trainer = make(objective, policy_folder, verifier, tmp_path, beta=0.1)
+        batch = step(trainer, rewards)
+        samples = trainer.scores.samples
+        ended = [sample.completion.ids[-1] in trainer.eos_token_ids for sample in samples]
+        assert [not sample.completion.cut for sample in samples] == ended
+        assert 0 < sum(ended) < len(ended)
+        assert max(len(s.prompt_ids) + len(s.completion.ids) for s in samples) <= 60
+        counted = (batch["row_weight"] > 0).tolist()
+        assert counted == (ended if objective is released else [True] * len(ended))
+    pairs = [pair for member in trainer.scores.members for pair in zip(member.attempts, member.programs, strict=True)]
+    assert {bool(program) for sample, program in pairs if sample.completion.cut} == {False}
+    assert not any(member.parsed.methods for member in trainer.scores.members if member.plans[0].completion.cut)
 
 
 def test_wrong_geometry_is_refused(policy_folder, verifier, tmp_path):

@@ -23,7 +23,7 @@ import torch
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.artefacts.progress import log
 from cppo_lib.data.problem import ProblemFile
-from cppo_lib.errors import MissingArtefactError, ParameterError
+from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import with_role_adapters
 from cppo_lib.reward import plan_following
@@ -48,7 +48,8 @@ def train(cfg: RLTraining) -> Path:
     Raises:
         MissingArtefactError: problems, start policy or the gate's model are not there.
         ParameterError: parameters that do not fit each other, the benchmark or the machine.
-        ModelError: the start policy or the gate's model cannot be loaded, or the first is an adapter of another rank.
+        ModelError: the start policy or the gate's model cannot be loaded, the first is an adapter of another rank, or
+            its chat template begins a thought.
         TrainingError: the gradient of a step is not finite.
         CPPOError: something cannot be written, as on a full disk; started again, the run goes on.
         IsolationError: the verifier cannot run programs safely, or too many of a step got no verdict (IE).
@@ -70,6 +71,11 @@ def train(cfg: RLTraining) -> Path:
     adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
     model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer)
+    if style.record()["thoughts_left_open"]:
+        raise ModelError(
+            f"the chat template of {cfg.policy!r} begins a thought although it is asked not to, so that limits on "
+            "tokens would cut plans and programs before they begin: name a model whose template can leave thoughts out"
+        )
     short = short_problems(cfg, problems, style)
     # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
     scorer = open_scorer(cfg)
