@@ -3,7 +3,8 @@
 A rollout only needs a function that completes token ids, so the same code serves training (TRL's own generation
 primitive, with HF generate or vLLM behind it) and evaluation. Every member has exactly K attempts, whatever the
 planner wrote: a slot for which no method could be read is attempted with the direct prompt. That keeps the budget equal
-and the shapes fixed, which distributed generation depends on. Whether a tuple is valid is not decided here
+and the shapes fixed, which distributed generation depends on. With `unreadable="nothing"` an unreadable tuple has K
+attempts in name only: nothing is generated for them. Whether a tuple is valid is not decided here
 (`cppo_lib.reward.gate_rules`).
 
 How the K methods come about is the procedure (`cppo_lib.rollout.procedures`).
@@ -22,9 +23,10 @@ from itertools import count, islice
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.model.engine import Completion, Generate, Place
+from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.procedures import PROCEDURES
-from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
-from cppo_lib.rollout.task import Planned, Slot, Steps, Task
+from cppo_lib.rollout.prompts import PromptStyle, SolverPrompt
+from cppo_lib.rollout.task import Planned, Slot, Steps, Task, Unreadable
 
 Asked = tuple[str, Place]  # a prompt and the place of its completion
 
@@ -46,7 +48,8 @@ class Member:
         plans: the planner samples in the order of the calls; none (direct), one (tuple) or many.
         parsed: the tuple that was asked for, as it was read; None where no tuple was asked for.
         slots: what each attempt was asked with, and which plan that comes from.
-        attempts: per slot the solver's sample; programs: the program extracted from it.
+        attempts: per slot the solver's sample; programs: the program extracted from it. Of a slot whose attempt was not
+            made (`Slot.made`) the completion is empty, and so are text and program.
     """
 
     problem: Problem
@@ -60,6 +63,11 @@ class Member:
     def strategies(self) -> tuple[str | None, ...]:
         """Per slot the method that the solver was given, None for a direct prompt."""
         return tuple(slot.strategy for slot in self.slots)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The programs of the slots whose attempt was made."""
+        return tuple(program for slot, program in zip(self.slots, self.programs, strict=True) if slot.made)
 
 
 def _complete(asked: list[Asked], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
@@ -82,6 +90,7 @@ def rollout(
     max_program_tokens: int,
     generate_plans: Generate | None = None,
     solver_prompt: SolverPrompt = "method",
+    unreadable: Unreadable = "direct",
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> list[Member]:
@@ -89,12 +98,14 @@ def rollout(
 
     Each round of planner prompts is generated in one call for all members and the solver prompts in one more, also
     when a plan cannot be read, so that every process of a distributed run makes the same calls with the same counts
-    (`plansearch` excepted, see `cppo_lib.rollout.procedures`).
+    (`plansearch` excepted, see `cppo_lib.rollout.procedures`, and `unreadable="nothing"`, with which the counts follow
+    from the plans, and a batch without a readable one makes no call).
 
     Args:
         procedure: a key of `PROCEDURES`.
         generate: completes solver prompts, and planner prompts too unless `generate_plans` is given.
         solver_prompt: `slot`: the tuple is written, but the solver is told its slot's number instead.
+        unreadable: `nothing`: no program is written for a tuple that could not be read in full.
         seed: root of what the procedure itself draws.
         numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
 
@@ -105,7 +116,7 @@ def rollout(
     numbers = numbers or [next(counted[problem.id]) for problem in problems]
     names = [(problem.id, number) for problem, number in zip(problems, numbers, strict=True)]
     tasks = [
-        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt)
+        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt, unreadable)
         for problem, (_, number) in zip(problems, names, strict=True)
     ]
     planner = generate_plans or generate
@@ -118,14 +129,24 @@ def rollout(
         (slot.prompt, (*name, "program", number))
         for name, one in zip(names, planned, strict=True)
         for number, slot in enumerate(one.slots)
+        if slot.made
     ]
     attempts = iter(_complete(asked, style, generate, max_program_tokens))
     members = []
     for problem, one, own in zip(problems, planned, plans, strict=True):
-        tries = tuple(islice(attempts, k))
-        programs = tuple(style.program(problem, sample.text) for sample in tries)
+        tries = tuple(next(attempts) if slot.made else _unmade(slot, style) for slot in one.slots)
+        programs = tuple(
+            style.program(problem, sample.text) if slot.made else ""
+            for slot, sample in zip(one.slots, tries, strict=True)
+        )
         members.append(Member(problem, tuple(own), one.parsed, one.slots, tries, programs))
     return members
+
+
+def _unmade(slot: Slot, style: PromptStyle) -> Sample:
+    """The sample of an attempt that is not made: a prompt, which a row of a batch must have, and no completion."""
+    (prompt,) = style.encode([slot.prompt])
+    return Sample(prompt, Completion([]), "")
 
 
 def _plan(

@@ -15,17 +15,24 @@ from pydantic_core.core_schema import literal_schema
 
 from cppo_lib.artefacts import paths
 from cppo_lib.data.registry import BENCHMARKS, Split
+from cppo_lib.errors import ParameterError
 from cppo_lib.model.engine import EngineName
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
+from cppo_lib.rollout.plans import PlanFormat, labels_of
 from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import BRIEF, NOT_BRIEF, SolverPrompt, StyleName
 from cppo_lib.rollout.replies import ProgramRule
+from cppo_lib.rollout.task import Unreadable
 from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
 
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
 SOLVER_PROMPT = "what the solver of a tuple is told: its `method`, or (no plan text) its number, `slot`"
+PLAN_FORMAT = (
+    "how a plan of K methods is asked for, written and read: `numbered`, a list of phrases, or `labelled`, a sentence "
+    "behind each of A:, B:, ... (Li et al. 2026, authors' code); at most 26 methods then"
+)
 SCRATCH_KEYS = ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
 
 
@@ -86,6 +93,14 @@ def _require_split(key: str, benchmark: str, split: str) -> None:
         raise ValueError(f"key {key!r} holds {split!r}, which {benchmark} does not have; it has {known}")
 
 
+def _require_labels(plan_format: PlanFormat, *sizes: int) -> None:
+    """ValueError where a labelled plan of one of these sizes has more methods than there are labels."""
+    try:
+        labels_of(max(sizes) if plan_format == "labelled" else 1)
+    except ParameterError as error:
+        raise ValueError(str(error)) from None
+
+
 class DataPrep(Params):
     """01_data_prep: problems of a benchmark and, for crossroads, the pretraining corpus."""
 
@@ -139,6 +154,7 @@ class PlannerSFT(Params):
 
     base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    plan_format: PlanFormat = Field(description=PLAN_FORMAT)
     distil_from: Name | None = Field(
         description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
         "gate and the tests are learnt; null: the benchmark's corpus"
@@ -179,6 +195,7 @@ class PlannerSFT(Params):
             raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
         if self.also_k and self.distil_from:
             raise ValueError("also_k is for planners that learn from a corpus: write []")
+        _require_labels(self.plan_format, self.k, *self.also_k)
         if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
         for key in ("sft_batch", "pretrain_batch"):
@@ -317,16 +334,21 @@ class Evaluation(Params):
         "a model folder or a hub id"
     )
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    plan_format: PlanFormat = Field(description=f"{PLAN_FORMAT}; as the policy was trained")
     program_rule: ProgramRule = Field(
-        description="which code block of a reply is the program: `asked`, the one that does what was asked for (as in "
-        "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
-        "the whole reply is"
+        description="which part of a reply is the program: `asked`, the code block that does what was asked for (as in "
+        "training), `last_fences`, what stands between the last two fences (LiveCodeBench), or `released`, the longest "
+        "closed block, or else what parses (Li et al. 2026, authors' code); of prompt_style: brief the whole reply is"
     )
     procedure: Annotated[str, _one_of(*PROCEDURES)] = Field(
         description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
         "others: planning and diversity baselines, see cppo_lib.rollout.procedures"
     )
     solver_prompt: SolverPrompt = Field(description=f"{SOLVER_PROMPT}; as the policy was trained")
+    unreadable: Unreadable = Field(
+        description="slots of a tuple that could not be read in full: `direct`, those without a method get the direct "
+        "prompt, or `nothing`, no program is written and all K attempts count as failed (Li et al. 2026, authors' code)"
+    )
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
@@ -335,6 +357,11 @@ class Evaluation(Params):
         description=f"temperature of planner calls; null: that of the programs ({OURS})"
     )
     top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
+    top_k: int = Field(
+        ge=0,
+        description="tokens that are drawn from, the likeliest, before the nucleus; 0: all. What a model's "
+        f"generation_config advises never counts ({OURS})",
+    )
     tune_on: str | None = Field(
         pattern=r"^[a-z_]+\.(train|dev|valid)$",
         json_schema_extra={"form": "such as leetcode.dev"},
@@ -361,6 +388,10 @@ class Evaluation(Params):
             raise ValueError(f"procedure: {self.procedure}: {NOT_BRIEF}")
         if self.planner_temperature is not None and not PROCEDURES[self.procedure].planned:
             raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
+        if self.procedure == "tuple":
+            _require_labels(self.plan_format, self.k)
+        elif self.unreadable == "nothing":
+            raise ValueError("unreadable: nothing is about tuples: set procedure: tuple or unreadable: direct")
         if self.procedure == "ifg" and self.planner_temperature is None:
             raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
         return self

@@ -27,7 +27,8 @@ from cppo_lib.model.tiny import build_model, build_tokenizer
 from cppo_lib.report.results import load_results
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
-from cppo_lib.rollout.prompts import PromptStyle, render_tuple
+from cppo_lib.rollout.plans import render_tuple
+from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Evaluation
@@ -47,7 +48,7 @@ def parameters(**changes: object) -> Evaluation:
         "temperature": 1.0, "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0,
         "engine": "hf", "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
         "others": [],
-        "solver_prompt": "method",
+        "solver_prompt": "method", "plan_format": "numbered", "unreadable": "direct", "top_k": 0,
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
 

@@ -200,7 +200,7 @@ def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) ->
     assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]
     assert "minus Direct sampling" in main.shown
     written = every_table(results)
-    assert [table.name for table in written] == ["T1_main", *ATTEMPT_TABLES, "S3_comparisons"]
+    assert [table.name for table in written] == ["T1_main", *ATTEMPT_TABLES, "S3_comparisons", "S4_pooled"]
     for table in written:
         assert len(render.write_table(table, tmp_path)) == 4
     drawn = ["fig1_headline", "fig3_pass_at_k", "fig4_diversity", "fig5_terms", "fig6_verdicts"]
