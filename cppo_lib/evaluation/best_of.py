@@ -24,6 +24,7 @@ from cppo_lib.evaluation.bootstrap import (
     Interval,
     aligned,
     difference_across_estimands,
+    of_both_kinds,
     paired_difference,
     require_scores,
     resampled_means,
@@ -89,7 +90,7 @@ def against_best(
         raise ParameterError(f"against_best: {fixed!r} is none of the comparators: {', '.join(comparators) or 'none'}")
     for scores in comparators.values():
         require_scores(target, scores)
-        meant = across_estimands and type(scores) is not type(target) and scores.k == target.k
+        meant = across_estimands and of_both_kinds(scores, target) and scores.k == target.k
         if scores.estimand != target.estimand and not meant:
             raise ParameterError(
                 f"against_best: {target.estimand} against {scores.estimand}: these are different quantities; "

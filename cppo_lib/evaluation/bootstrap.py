@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cppo_lib.errors import ParameterError
-from cppo_lib.evaluation.estimators import Floats, Scores, largest_k, score_table
+from cppo_lib.evaluation.estimators import Floats, IidScores, Scores, TupleScores, largest_k, score_table
 from cppo_lib.evaluation.significance import ROUNDING, detectable, mcnemar, sign_flip
 
 INTERVAL_RESAMPLES = 10_000
@@ -221,14 +221,22 @@ def difference_across_estimands(
     fixes: the budget table has them. For k < K the tuple was made for another k.
 
     Raises:
-        ParameterError: the two are of one kind or of different k, or not about the same problems.
+        ParameterError: the two are of one kind, of a third kind (pooled tuples) or of different k, or not about the
+            same problems.
     """
     require_scores(a, b)
     if type(a) is type(b):
         raise ParameterError(f"both scores are of {a.kind}: call paired_difference")
+    if not of_both_kinds(a, b):
+        raise ParameterError(f"difference between {a.estimand} and {b.estimand}: these are different quantities")
     if a.k != b.k:
         raise ParameterError(f"difference across estimands needs one k, got {a.estimand} and {b.estimand}")
     return _difference(a, b, resamples=resamples, level=level, seed=seed)
+
+
+def of_both_kinds(a: Scores, b: Scores) -> bool:
+    """Is one score of i.i.d. attempts and the other of coordinated tuples?"""
+    return {type(a), type(b)} == {IidScores, TupleScores}
 
 
 def require_scores(*tables: object) -> None:

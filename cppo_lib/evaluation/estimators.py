@@ -1,4 +1,4 @@
-"""pass@k from attempt records: two estimands, kept apart by type.
+"""pass@k from attempt records: two estimands, and a third as released, kept apart by type.
 
 Attempts that are independent draws of one distribution are exchangeable, and from n >= k of them
 
@@ -9,6 +9,11 @@ is unbiased. The K attempts of a coordinated tuple are not exchangeable: its pas
 record says which of the two it is (`coordinated`); `score_table` refuses a mixture and returns
 `IidScores` or `TupleScores`. `cppo_lib.evaluation.bootstrap` compares score tables of one estimand only, and
 two of them by a function of its own; `cppo_lib.evaluation.significance` has exact tests, Holm and power.
+
+The authors' code (Li et al. 2026, at 2f8eb863) scores k > K otherwise: it pools the attempts of ceil(k / K) tuples or
+more and puts them into the estimator above. That is pass@k of no procedure: it would be unbiased only if attempts of
+one tuple were as independent as those of two. To reproduce the published ladder it is here under a type of its own,
+`PooledScores`, which is compared with neither of the two.
 
 For k < K a tuple has two readings, and every score says which one it is: the mean over all choices
 of k of its attempts (whoever runs k of them picks blindly), or its first k (whoever runs them in the
@@ -30,6 +35,8 @@ from cppo_lib.errors import ParameterError
 Floats = NDArray[np.float64]
 
 KEY = ["seed", "problem_id", "tuple_index", "slot"]
+LADDER = (1, 2, 4, 8, 16, 32)
+"""The k of the released ladder."""
 
 
 # --- estimators ---------------------------------------------------------------------------------
@@ -74,13 +81,26 @@ def tuple_pass_at_k(passed: ArrayLike, *, k: int | None = None, prefix: bool = F
     return np.asarray(per_tuple.mean(axis=-1), dtype=np.float64)
 
 
+def pooled_pass_at_k(pools: ArrayLike, k: int) -> float:
+    """The released pass@k: the i.i.d. estimator on the pooled attempts of several tuples, a mean over problems.
+
+    Args:
+        pools: (problems, 2), attempts and successes on each problem.
+
+    Raises:
+        ParameterError: a pool of fewer than k attempts, or counts that make no sense.
+    """
+    attempts, successes = np.asarray(pools).reshape(-1, 2).T
+    return float(iid_pass_at_k(successes, attempts, k=k).mean())
+
+
 # --- scores with an estimand --------------------------------------------------------------------
 
 
 class Scores(pd.DataFrame):
     """pass@k of one method on each problem: rows are seeds, columns are problems.
 
-    Always one of the two subclasses. What is computed from scores (a slice, a difference, a
+    Always one of the subclasses. What is computed from scores (a slice, a difference, a
     concatenation) is a plain DataFrame and no longer counts as scores; `on` picks problems and
     keeps the type.
     """
@@ -132,6 +152,22 @@ class TupleScores(Scores):
         return f"{super().estimand}{', first attempts' if self.prefix else ''}"
 
 
+class PooledScores(Scores):
+    """The released pass@k of pooled attempts (`pooled_pass_at_k`), whether they are independent or not."""
+
+    kind = "the pooled attempts of several tuples, as released"
+
+
+def pooled_table(attempts: pd.DataFrame, *, k: int) -> PooledScores:
+    """The released score of one method on each problem, from all its tuples there; see `pooled_pass_at_k`.
+
+    Raises:
+        ParameterError: fewer than k attempts on a problem, or records that do not fit, see `score_table`.
+    """
+    check_attempts(attempts)
+    return PooledScores(_by_counts(attempts, k), k=k)
+
+
 def score_table(attempts: pd.DataFrame, *, k: int | None = None, prefix: bool = False) -> IidScores | TupleScores:
     """Score of one method on each problem, by the estimand that fits its records.
 
@@ -152,9 +188,14 @@ def score_table(attempts: pd.DataFrame, *, k: int | None = None, prefix: bool = 
         verdicts = rows["passed"].to_numpy(dtype=bool).reshape(-1, 1, size)
         scores = rows[KEY[:3]].iloc[::size].assign(score=tuple_pass_at_k(verdicts, k=k, prefix=prefix))
         return TupleScores(_wide(scores.groupby(KEY[:2])["score"].mean()), k=k, prefix=prefix and k < size)
+    return IidScores(_by_counts(attempts, k), k=k)
+
+
+def _by_counts(attempts: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The i.i.d. estimator on all attempts of each seed on each problem, (seeds, problems)."""
     counts = attempts.groupby(KEY[:2])["passed"].agg(["sum", "count"])
     per_problem = iid_pass_at_k(counts["sum"], counts["count"], k=k)
-    return IidScores(_wide(pd.Series(per_problem, index=counts.index, name="score")), k=k)
+    return _wide(pd.Series(per_problem, index=counts.index, name="score"))
 
 
 def _wide(per_problem: pd.Series[float]) -> pd.DataFrame:

@@ -68,26 +68,39 @@ class Draw:
     Attributes:
         temperature: divides the logits; 0 takes the most likely token (the first of several).
         top_p: mass of the nucleus: the smallest set of most likely tokens that reaches it (Holtzman et al. 2020).
+        top_k: so many most likely tokens are kept before the nucleus, whose mass is then counted among them, as by
+            transformers' processors (which keep all that are as likely as the last one); 0: all.
     """
 
     temperature: float
     top_p: float = 1.0
+    top_k: int = 0
 
     def __call__(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """Tokens (B,) from logits (B, V) and uniform numbers in [0, 1) (B, PARTS)."""
         if self.temperature == 0:
             return logits.argmax(dim=-1)
         scaled = logits.float() / self.temperature
+        if self.top_k:
+            values, tokens = scaled.topk(min(self.top_k, scaled.shape[-1]), dim=-1)
+            return self._within(values, tokens, values.logsumexp(dim=-1, keepdim=True), uniform, scaled.shape[-1])
         if self.top_p >= 1:
             return _descend(scaled.softmax(dim=-1), uniform, scaled.shape[-1])
         total = scaled.logsumexp(dim=-1, keepdim=True)
         values, tokens = scaled.topk(min(HEAD, scaled.shape[-1]), dim=-1)
         if ((values - total).exp().sum(dim=-1) < self.top_p).any():
             values, tokens = scaled.sort(dim=-1, descending=True)
+        return self._within(values, tokens, total, uniform, scaled.shape[-1])
+
+    def _within(self, values: Tensor, tokens: Tensor, total: Tensor, uniform: Tensor, size: int) -> Tensor:
+        """Tokens (B,) of the nucleus, which is looked for in `tokens` (B, N), the likeliest first, with these logits.
+
+        `total`: (B, 1), logarithm of the mass that the nucleus is a part of; `size`: of the vocabulary.
+        """
         p = (values - total).exp()
         before = p.cumsum(dim=-1) - p
         tokens, order = tokens.sort(dim=-1)
-        return _descend(p.where(before < self.top_p, 0.0).gather(-1, order), uniform, scaled.shape[-1], tokens)
+        return _descend(p.where(before < self.top_p, 0.0).gather(-1, order), uniform, size, tokens)
 
 
 def _descend(p: Tensor, uniform: Tensor, size: int, tokens: Tensor | None = None) -> Tensor:

@@ -68,7 +68,7 @@ class Engine(Protocol):
 
 @contextmanager
 def open_engine(
-    name: EngineName, policy: str, *, temperature: float, top_p: float, batch_size: int, seed: int
+    name: EngineName, policy: str, *, temperature: float, top_p: float, batch_size: int, seed: int, top_k: int = 0
 ) -> Iterator[tuple[Engine, PreTrainedTokenizerBase]]:
     """The engine over a policy, on the GPU if there is one, and the policy's tokenizer; released on leaving.
 
@@ -79,6 +79,7 @@ def open_engine(
         top_p: nucleus mass; 1 keeps every token.
         batch_size: sequences generated side by side.
         seed: root of every draw.
+        top_k: so many likeliest tokens are kept before the nucleus; 0: all.
 
     Raises:
         ModelError: the engine is not installed, or the policy cannot be loaded or does not fit in memory.
@@ -93,5 +94,6 @@ def open_engine(
         from cppo_lib.model.vllm_engine import opened
     else:
         from cppo_lib.model.hf_engine import opened
-    with opened(policy, temperature=temperature, top_p=top_p, batch_size=batch_size, seed=seed) as engine:
+    rule = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    with opened(policy, **rule, batch_size=batch_size, seed=seed) as engine:
         yield engine

@@ -1,9 +1,9 @@
 """Sampling with `transformers` for evaluation: the `Generate` of `cppo_lib.rollout.two_stage` over one model.
 
-Tokens are drawn from softmax(logits / temperature), cut to the nucleus of mass `top_p`, and from nothing else: what a
-model folder suggests for its own use (a top-k cut, a repetition penalty) is not looked at, because the policy that is
-scored must be the distribution that RL trained. Prompts are batched by length with padding on the left, and come back
-in the order they were given.
+Tokens are drawn from softmax(logits / temperature), cut to the `top_k` likeliest and the nucleus of mass `top_p`, and
+from nothing else: what a model folder suggests for its own use (another cut, a repetition penalty) is not looked at,
+because the policy that is scored must be the distribution that RL trained. Prompts are batched by length with padding
+on the left, and come back in the order they were given.
 
 A completion's random numbers follow from the engine's seed and the completion's place (`cppo_lib.model.engine`), not
 from the batch size, the other prompts or the calls before, and never from torch's global generator, which is left as it
@@ -43,6 +43,7 @@ class HFEngine:
         top_p: nucleus mass; 1 keeps every token.
         batch_size: sequences generated side by side.
         seed: root of every draw; engines of different seeds are independent.
+        top_k: so many likeliest tokens are kept before the nucleus; 0: all.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class HFEngine:
         top_p: float,
         batch_size: int,
         seed: int,
+        top_k: int = 0,
     ) -> None:
         self.model = model.eval()
         group_heads(self.model)
@@ -63,7 +65,7 @@ class HFEngine:
         self.pad_id = self.end_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         text_config = model.config.get_text_config()
         self.context = getattr(text_config, "max_position_embeddings", None)
-        self.draw = Draw(temperature, top_p)
+        self.draw = Draw(temperature, top_p, top_k)
 
     def generate(
         self,

@@ -2,7 +2,7 @@
 
 vLLM is asked for greedy completions, and before it takes the most likely token, the token drawn here is made that one.
 Its own random numbers are those of a step, or of a request's seed, which its CPU build does not follow; ours are those
-of the place that a request names in `extra_args`, with the temperature and nucleus of the call.
+of the place that a request names in `extra_args`, with the temperature and cuts of the call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PlacedDraws(_vllm.LogitsProcessor):
         if "place" not in asked:
             return None
         numbers = uniform([tuple(asked["place"])], params.max_tokens)[0].to(self.device)
-        return numbers, tokens, Draw(asked["temperature"], asked["top_p"])
+        return numbers, tokens, Draw(asked["temperature"], asked["top_p"], asked["top_k"])
 
     def apply(self, logits: Tensor) -> Tensor:
         """The logits (B, V), in which the token drawn for each row is the greatest."""

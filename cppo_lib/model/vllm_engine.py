@@ -4,8 +4,9 @@ CPU.
 vLLM adds and drops sequences at every step and reads a prefix that prompts share once, such as the problem in front of
 the K methods of a tuple. It runs in a process of its own (`cppo_lib.model.vllm_worker`), which ends with the engine.
 
-Tokens are drawn from softmax(logits / temperature), cut to the nucleus of mass `top_p`, by the very code of `HFEngine`
-and with its random numbers, those of a completion's place (`cppo_lib.model.vllm_draws`). What is reproducible:
+Tokens are drawn from softmax(logits / temperature), cut to the `top_k` likeliest and the nucleus of mass `top_p`, by
+the very code of `HFEngine` and with its random numbers, those of a completion's place (`cppo_lib.model.vllm_draws`).
+What is reproducible:
 
 - a completion depends on its prompt, place and seed, as with `HFEngine`, and is the one that `HFEngine` draws, up to
   the rounding of its logits, which differs between engines and between batches (docs/draws.md says how often it shows);
@@ -56,6 +57,7 @@ class VLLMEngine:
         top_p: nucleus mass; 1 keeps every token.
         batch_size: sequences generated side by side, at most.
         seed: root of every draw.
+        top_k: so many likeliest tokens are kept before the nucleus; 0: all.
         prefix_caching: read a prefix that several prompts share once.
 
     Raises:
@@ -71,9 +73,10 @@ class VLLMEngine:
         top_p: float,
         batch_size: int,
         seed: int,
+        top_k: int = 0,
         prefix_caching: bool = True,
     ) -> None:
-        self.seed, self.temperature, self.top_p = seed, temperature, top_p
+        self.seed, self.temperature, self.top_p, self.top_k = seed, temperature, top_p, top_k
         with plain_policy(policy) as folder:
             with loading(f"model {policy!r}"):
                 self.end_ids = end_tokens(generation_config(folder), tokenizer)
@@ -112,7 +115,8 @@ class VLLMEngine:
             )
         if not prompt_ids:
             return []
-        rule = {"temperature": self.temperature if temperature is None else temperature, "top_p": self.top_p}
+        temperature = self.temperature if temperature is None else temperature
+        rule = {"temperature": temperature, "top_p": self.top_p, "top_k": self.top_k}
         roots = rooted(self.seed, prompt_ids, places)
         draws = [{"place": list(place), **rule} if rule["temperature"] else None for place in roots]
         message = (prompt_ids, max_new_tokens, draws, {"stop_token_ids": [*self.end_ids, *also_end]})

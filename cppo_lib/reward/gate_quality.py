@@ -35,7 +35,7 @@ from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import ParameterError
 from cppo_lib.reward.gate_rules import THRESHOLD, Candidate, Scorer, gate
-from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.replies import normalise
 
 RECORDS = "gate_decisions.parquet"

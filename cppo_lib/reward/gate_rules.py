@@ -1,8 +1,9 @@
 """The gate J_psi(x, z): is a tuple of methods valid?
 
 `R_plan = J_psi * R_out` pays a planner only for tuples that pass the gate. Three conditions are rules, decided here:
-(1) the plan lists exactly K methods, (2) each is non-empty, short, and prose rather than code, (3) no two are the
-same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); other words for the same method pass.
+(1) the plan lists exactly K methods, (2) each is non-empty, short (`cppo_lib.rollout.plans`), and prose rather than
+code, (3) no two are the same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); other words for
+the same method pass.
 Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
 model that is asked (`cppo_lib.reward.gate_llm`) or a classifier with weights psi (`cppo_lib.reward.gate_classifier`).
 Evaluation uses the rules alone, so that the valid rates of all methods mean the same. The abstract does not define
@@ -17,12 +18,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cppo_lib.data.problem import Problem
-from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.replies import normalise
 from cppo_lib.rollout.two_stage import Member
 
 _ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
-MAX_WORDS = 40  # our default: a method is a phrase or a sentence, not a worked solution
 THRESHOLD = 0.5  # a tuple is plausible when its score is above it
 IMPLAUSIBLE = "implausible"
 _CODE = re.compile(
@@ -59,7 +59,7 @@ def gate(plan: ParsedTuple) -> GateDecision:
     words = [normalise(method) for method in plan.methods]
     if not all(any(map(str.isalpha, text)) for text in words):
         return GateDecision(False, "empty")
-    if any(len(text.split()) > MAX_WORDS for text in words):
+    if any(len(text.split()) > plan.most_words for text in words):
         return GateDecision(False, "long")
     if any(_CODE.search(method) for method in plan.methods):
         return GateDecision(False, "code")

@@ -48,11 +48,41 @@ def check_internal_errors(reasons: Sequence[str], programs: int) -> None:
         )
 
 
+UNMADE = "NA"
+"""The verdict where there is no program (`rollout.task.Slot.made`): nothing was run."""
+
+
 def verify_members(members: Sequence[Member], verifier: Verifier) -> list[list[Result]]:
-    """Run all attempts of all members; one list of K results per member, in slot order."""
-    pairs = [(member.problem, program) for member in members for program in member.programs]
+    """Run all attempts of all members; one list of K results per member, in slot order.
+
+    A slot without a program has the verdict `UNMADE`, which is none of the verifier's, and passes no test.
+    """
+    pairs = [(member.problem, program) for member in members for program in member.made]
     results = iter(verifier.verify_many(pairs))
-    return [[next(results) for _ in member.programs] for member in members]
+    return [
+        [
+            next(results) if slot.made else _unmade(member.problem, verifier, cut=sample.completion.cut)
+            for slot, sample in zip(member.slots, member.attempts, strict=True)
+        ]
+        for member in members
+    ]
+
+
+def _unmade(problem: Problem, verifier: Verifier, *, cut: bool) -> Result:
+    return Result(
+        verdict=UNMADE,
+        passed=False,
+        reason=f"no program: {'the limit on tokens ended it' if cut else 'the plan could not be read'}",
+        n_passed=0,
+        n_tests=len(problem.tests),
+        first_fail=None,
+        cpu_s=0.0,
+        wall_s=0.0,
+        rss_mb=0.0,
+        tests=(),
+        cached=False,
+        layers=verifier.layers,
+    )
 
 
 def public_only(problem: Problem, result: Result) -> bool | None:
@@ -62,7 +92,7 @@ def public_only(problem: Problem, result: Result) -> bool | None:
     """
     public = [number for number, test in enumerate(problem.tests) if test.visibility == "public"]
     seen = [result.tests[number].verdict for number in public if number < len(result.tests)]
-    if any(verdict != "AC" for verdict in seen) or public and result.verdict == "CE":
+    if any(verdict != "AC" for verdict in seen) or public and result.verdict in ("CE", UNMADE):
         return False
     return not result.passed if public and len(seen) == len(public) else None
 
@@ -103,11 +133,17 @@ class MethodProbe:
         self._probes = {context.family.name: probe_problems(context.family) for context in crossroads.contexts()}
 
     def methods(self, members: Sequence[Member]) -> list[list[str | None]]:
-        """Per member and slot the name of the method that the program implements, None for none of the eight."""
-        asked = {(str(member.problem.meta["family"]), program) for member in members for program in member.programs}
+        """Per member and slot the name of the method that the program implements.
+
+        None: none of the eight, or there is no program.
+        """
+        asked = {(str(member.problem.meta["family"]), program) for member in members for program in member.made}
         self._learn(sorted(asked - self._known.keys()))
         return [
-            [self._known[str(member.problem.meta["family"]), program] for program in member.programs]
+            [
+                self._known[str(member.problem.meta["family"]), program] if slot.made else None
+                for slot, program in zip(member.slots, member.programs, strict=True)
+            ]
             for member in members
         ]
 

@@ -8,7 +8,7 @@ instructions and wording are ours.
 
 from __future__ import annotations
 
-from cppo_lib.rollout.prompts import parse_tuple
+from cppo_lib.rollout.plans import parse_tuple
 from cppo_lib.rollout.task import Planned, Slot, Steps, Task
 
 ROLES = (

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import combinations, count
 
-from cppo_lib.rollout.prompts import parse_tuple
+from cppo_lib.rollout.plans import parse_tuple
 from cppo_lib.rollout.replies import normalise, said
 from cppo_lib.rollout.task import Planned, Steps, Task
 

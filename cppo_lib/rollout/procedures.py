@@ -2,8 +2,9 @@
 
 The steps of a procedure say which planner calls are made, and with what the K slots are then asked. A slot for which no
 method could be read gets the direct prompt, so that every procedure costs exactly K programs whatever the planner
-wrote. Planner calls and tokens are not limited, they are recorded. The wording is ours: the papers' prompts are longer
-and were made for larger models. A new procedure is a function and a line of `PROCEDURES`.
+wrote (of `tuple` alone this can be chosen: `task.Unreadable`). Planner calls and tokens are not limited, they are
+recorded. The wording is ours: the papers' prompts are longer and were made for larger models. A new procedure is a
+function and a line of `PROCEDURES`.
 
 A procedure is `coordinated` unless its K attempts are independent draws of one distribution. Only then may attempts of
 several tuples be pooled into the unbiased estimator of pass@k. Where slots share a list or a tree, or have prompts of
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cppo_lib.rollout import divsampling, plansearch
-from cppo_lib.rollout.prompts import ParsedTuple, first_line, parse_tuple
+from cppo_lib.rollout.plans import ParsedTuple, first_line
 from cppo_lib.rollout.replies import bare, normalise, said
 from cppo_lib.rollout.task import Planned, Slot, Steps, Task
 
@@ -53,10 +54,13 @@ def plan_then_solve(task: Task) -> Steps:
 def one_tuple(task: Task) -> Steps:
     """One plan of K methods: CPPO, planner-only SFT and the untrained pipeline. Coordinated: one list.
 
-    With solver_prompt `slot` the solver is told its number instead of its method.
+    With solver_prompt `slot` the solver is told its number instead of its method; with unreadable `nothing` no program
+    is written for a plan that does not have exactly K methods.
     """
     (plan,) = yield [task.style.planner(task.problem, task.k)]
-    parsed = parse_tuple(plan, task.k)
+    parsed = task.style.read_tuple(plan, task.k)
+    if task.unreadable == "nothing" and not parsed.complete:
+        return Planned(task.unmade(plan=0), parsed)
     if task.solver_prompt == "slot":
         numbered = (task.style.slot(task.problem, number) for number in range(1, task.k + 1))
         return Planned(tuple(Slot(prompt, plan=0) for prompt in numbered), parsed)

@@ -6,6 +6,8 @@ baselines `ask` other things, in words of their own. A style fixes the wording a
 completion:
 
 - `brief`: a few words of plain text, for the tiny model; the whole completion is the program.
+- `plain`: the words of `instruct` as they are, without a chat template and with a blank line after them, where a base
+  model that has none goes on; the reply is read as that of `instruct`.
 - `instruct`: a chat message through the tokenizer's own template; the program is a fenced block of the reply, which one
   is a rule with a name (`cppo_lib.rollout.replies`).
 - `fenced`: the same message, but the reply to a request for a program is begun in the prompt, with an opened code block
@@ -15,13 +17,15 @@ completion:
 Models that think are asked not to: the prompt ends with an empty thought where their template can write one. Where it
 leaves a thought open all the same, the reply begins inside it, of which only what follows its end is read.
 
-The wording is not stated in the abstract; it is our default.
+A plan of K methods is written in one of two formats (`cppo_lib.rollout.plans`), which the style's planner prompt asks
+for. The labelled one is what the authors' code asks for (Li et al. 2026, at 2f8eb863): a sentence a method, each a way
+of its own to solve this very problem. The wording of all prompts is ours.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -29,12 +33,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import DatasetError, ModelError, ParameterError
-from cppo_lib.rollout.replies import RULES, THOUGHTS, WORDS, ProgramRule, Thoughts, bare, left_open, plain, said
+from cppo_lib.rollout.plans import (
+    MAX_LISTED,
+    MOST_WORDS,
+    ParsedTuple,
+    PlanFormat,
+    all_methods,
+    first_line,
+    labels_of,
+    parse_labelled,
+    parse_tuple,
+    render_labelled,
+    render_tuple,
+)
+from cppo_lib.rollout.replies import RULES, THOUGHTS, ProgramRule, Thoughts, left_open, said
 
 if TYPE_CHECKING:  # a tokenizer is passed in, and notebooks that load none need not wait for transformers
     from transformers import PreTrainedTokenizerBase
 
-StyleName = Literal["brief", "instruct", "fenced"]
+StyleName = Literal["brief", "plain", "instruct", "fenced"]
 SolverPrompt = Literal["method", "slot"]
 """What a solver of a tuple is told: its method, or (an ablation: no plan text) only its number among the K."""
 BRIEF = ("direct", "plan_then_solve", "tuple", "sequential")
@@ -52,63 +69,9 @@ _SHORT_FUNCTION = (
 _ONE_SENTENCE = "Reply with one short sentence in plain words, without code."
 _FENCE = "in a ```python code block."
 _BLOCK = "```python\n"
-MAX_LISTED = 64  # more than any tuple has
 TEMPLATE_DATE = date(2024, 7, 26)
 """What a chat template that writes the date is told, so that prompts are the same every day: Llama's own fallback."""
-_START = r"^(?P<indent>\s*)(?:[-+*•#>]+\s+)*"
-_ITEMS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"{_START}[(\[#]*\d+\s*[.):\]]+(?!\d)\s*(?P<method>.*\S)\s*$",
-        rf"{_START}{WORDS}\s+#?\d+\s*[.):]+\s*(?P<method>.*\S)\s*$",
-        r"^(?P<indent>\s*)[-*•]\s*(?P<method>.*\S)\s*$",
-    )
-)
-"""Lines of a list: numbered, numbered after a word (`Method 1: ...`), bulleted."""
 _LAST_DOCSTRING = re.compile(r"""\s*("{3}|'{3})(?:(?!\1).)*\1$""", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class ParsedTuple:
-    """What was read from a planner completion: the listed methods in order, and whether exactly K were listed."""
-
-    methods: tuple[str, ...]
-    complete: bool
-
-
-def parse_tuple(completion: str, k: int) -> ParsedTuple:
-    """Read the numbered lines of a plan, or its bulleted ones where none is numbered.
-
-    Thoughts and other lines are ignored, such as bullets that explain a numbered method, and items of a list in the
-    list; marks, numbers and labels in front of a method and a colon at its end are dropped (`replies.bare`). A plan
-    with more or fewer than `k` items is incomplete; its first `k` items can still be attempted.
-    """
-    lines = said(completion).splitlines()
-    # Emphasis hides a number (`**1. A heap**`), but its mark is a bullet to some models.
-    numbered, worded, bulleted = _ITEMS
-    found = _items(numbered, map(plain, lines)) or _items(worded, map(plain, lines)) or _items(bulleted, lines)
-    methods = tuple(filter(None, map(bare, found)))
-    return ParsedTuple(methods[:k], len(methods) == k)
-
-
-def _items(form: re.Pattern[str], lines: Iterable[str]) -> list[str]:
-    """What follows the marks of the lines of a form; those that are two spaces deeper than others are left out."""
-    found = list(filter(None, map(form.match, lines)))
-    depths = [len(item["indent"].expandtabs(4)) for item in found]
-    return [item["method"] for item, depth in zip(found, depths, strict=True) if depth < min(depths) + 2]
-
-
-def first_line(text: str) -> str | None:
-    """The first line that says something, without marks; announcements (ending in a colon) and code fences do not."""
-    for line in said(text).splitlines():
-        if re.search(r"\w", bare(line)) and not plain(line).rstrip().endswith(":") and "```" not in line:
-            return bare(line)
-    return None
-
-
-def render_tuple(methods: tuple[str, ...] | list[str]) -> str:
-    """The planner completion that lists these methods; `parse_tuple` reads it back."""
-    return "\n".join(f"{number}. {method}" for number, method in enumerate(methods, start=1))
 
 
 @dataclass(frozen=True)
@@ -116,15 +79,17 @@ class PromptStyle:
     """Turns problems into prompt texts and completions into programs.
 
     Args:
-        name: `brief`, `instruct` or `fenced`.
+        name: `brief`, `plain`, `instruct` or `fenced`.
         tokenizer: encodes prompts and renders the chat template. Rendering in the `brief` style needs none, so that a
             tokenizer can be trained on rendered prompts.
-        rule: which block of a reply is the program, in the other styles.
+        rule: which part of a reply is the program, in the other styles.
+        plan_format: how plans of K methods are asked for, written and read; of one method they are asked for alike.
     """
 
     name: StyleName
     tokenizer: PreTrainedTokenizerBase | None
     rule: ProgramRule = "asked"
+    plan_format: PlanFormat = "numbered"
 
     def direct(self, problem: Problem, *, before: str = "", after: str = "") -> str:
         """The prompt for one program, with no method named; `before` and `after` the problem may stand other words.
@@ -139,15 +104,20 @@ class PromptStyle:
         return self._request(problem, after, before=before)
 
     def planner(self, problem: Problem, k: int) -> str:
-        """The prompt for a tuple of k methods."""
+        """The prompt for a tuple of k methods.
+
+        Raises:
+            ParameterError: more methods than a labelled plan has labels.
+        """
         if self.name == "brief":
             return f"{problem.statement}\n{k} methods: "
-        return self.ask(problem, _ask_methods(k))
+        return self.ask(problem, _ask_methods(k, self.plan_format))
 
     def next_method(self, problem: Problem, named: list[str], k: int) -> str:
         """The prompt for one more of k methods; in the `brief` style the list that is to be continued."""
         if self.name == "brief":
-            return self.planner(problem, k) + (f"{render_tuple(named)}\n{len(named) + 1}. " if named else "")
+            begun = f"{self.listed(named)}\n{self._mark(len(named))} " if named else ""
+            return self.planner(problem, k) + begun
         if not named:
             return self.planner(problem, 1)
         return self.ask(
@@ -162,14 +132,35 @@ class PromptStyle:
         In the `brief` style items alone are read, and the reply continues a list of `after` items.
         """
         if self.name == "brief":
-            return parse_tuple(f"{after + 1}. {reply}" if after else reply, 1).methods
+            return all_methods(f"{self._mark(after)} {reply}" if after else reply, self.plan_format)[:1]
         listed = parse_tuple(reply, MAX_LISTED).methods
         line = first_line(reply)
         return listed or (() if line is None else (line,))
 
-    def plan(self, methods: tuple[str, ...] | list[str]) -> str:
-        """The completion of the planner prompt that lists these methods."""
-        return self.no_thoughts + render_tuple(methods)
+    def read_tuple(self, reply: str, k: int) -> ParsedTuple:
+        """The tuple of k methods in a reply to the planner prompt.
+
+        Of a labelled plan what follows a thought is tried first and then the whole reply, as the authors' code does.
+
+        Raises:
+            ParameterError: more methods than a labelled plan has labels.
+        """
+        if self.plan_format == "numbered":
+            return parse_tuple(reply, k)
+        answered = parse_labelled(said(reply), k)
+        return answered if answered.complete else parse_labelled(reply, k)
+
+    def listed(self, methods: Sequence[str]) -> str:
+        """The methods as a plan lists them. Raises ParameterError where labels do not suffice."""
+        return render_tuple(methods) if self.plan_format == "numbered" else render_labelled(methods)
+
+    def _mark(self, number: int) -> str:
+        """What stands before method number `number`, counted from 0."""
+        return f"{number + 1}." if self.plan_format == "numbered" else f"{labels_of(number + 1)[-1]}:"
+
+    def plan(self, methods: Sequence[str]) -> str:
+        """The completion of the planner prompt that lists these methods. Raises as `listed`."""
+        return self.no_thoughts + self.listed(methods)
 
     def ask(self, problem: Problem, request: str) -> str:
         """The prompt that asks something else about the problem.
@@ -267,18 +258,27 @@ class PromptStyle:
         return f"{_BLOCK}{given}\n" if given else _BLOCK
 
     def _chat(self, content: str) -> str:
+        if self.name == "plain":
+            return f"{content}\n\n"
         if not self._tokenizer.chat_template:
-            raise ModelError("the model has no chat template: set prompt_style: brief or name a chat model")
+            raise ModelError(
+                "the model has no chat template: set prompt_style: brief (the tiny model) or plain (a base model), or "
+                "name a chat model"
+            )
         messages = [{"role": "user", "content": content}]
         # Templates take what they know and ignore the rest: two names of the same switch, and a clock that stands.
         given: dict[str, Any] = {"enable_thinking": False, "thinking": False, "strftime_now": TEMPLATE_DATE.strftime}
         rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
         return str(rendered)
 
+    @property
+    def _templated(self) -> bool:
+        return self.name in ("instruct", "fenced")
+
     @cached_property
     def _open(self) -> Thoughts | None:
         """The thoughts that the template leaves open although it is asked not to."""
-        return None if self.name == "brief" else left_open(self._chat("?"))
+        return left_open(self._chat("?")) if self._templated else None
 
     @cached_property
     def no_thoughts(self) -> str:
@@ -287,13 +287,17 @@ class PromptStyle:
 
     def record(self) -> dict[str, Any]:
         """What a record of replies should say of their prompts: do they leave thoughts open, and the date they hold."""
-        dated = self.name != "brief" and "strftime_now" in str(self._tokenizer.chat_template)
+        dated = self._templated and "strftime_now" in str(self._tokenizer.chat_template)
         date_told = TEMPLATE_DATE.isoformat() if dated else None
         return {"thoughts_left_open": self._open is not None, "template_date": date_told}
 
     def encode(self, prompts: list[str]) -> list[list[int]]:
-        """Token ids of rendered prompts; the style has already placed every special token."""
-        ids = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        """Token ids of rendered prompts.
+
+        A chat template has placed every special token; a `plain` prompt begins with those that the tokenizer begins any
+        text with, as in the model's pretraining.
+        """
+        ids = self._tokenizer(prompts, add_special_tokens=self.name == "plain")["input_ids"]
         return [list(row) for row in ids]
 
     def decode(self, completions: list[list[int]]) -> list[str]:
@@ -323,9 +327,21 @@ class PromptStyle:
         return self.tokenizer
 
 
-def _ask_methods(k: int) -> str:
+def _ask_methods(k: int, plan_format: PlanFormat) -> str:
     if k == 1:
         return f"Which algorithm or idea would solve it? {_ONE_SENTENCE}"
+    if plan_format == "labelled":
+        labels = labels_of(k)
+        return (
+            f"Plan {k} attempts at it, so that at least one is likely to be right. Write exactly {k} lines, beginning "
+            f"with {labels[0]}: to {labels[-1]}: in this order, and nothing before, between or after them. Behind each "
+            f"label comes one sentence of at most {MOST_WORDS[plan_format]} words that names one way to solve this "
+            "problem from beginning to end. Say what it hinges on here: which state is kept, what stays true, by which "
+            "key things are sorted, or the like. Each way stands alone: it is no step of another and does not refer to "
+            "one. Ways may share an idea where they differ in something that can decide between right and wrong, such "
+            "as the implementation, its running time or the cases that could break it; the same program in other words "
+            "does not count. Give no code and no answers."
+        )
     return (
         f"Name {k} different high-level methods to solve it, so that at least one is likely to be right. Reply with "
         f"a numbered list of exactly {k} lines. Each line names one method in a short phrase of plain words, without "

@@ -3,7 +3,8 @@
 Thoughts are what a model writes for itself before it answers. A list in them is no plan and a block in them no program:
 what follows their end is read, and of a reply whose thoughts do not end, nothing.
 
-Texts are searched and never parsed here: one that crashes a parser must not end a training run.
+Texts are searched and never parsed here: one that crashes a parser must not end a training run. The one rule that has
+to parse is in `cppo_lib.rollout.released`, with what bounds it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from cppo_lib.rollout import released
 
 if TYPE_CHECKING:
     from cppo_lib.data.problem import Problem
@@ -108,7 +111,7 @@ def normalise(method: str) -> str:
 
 # --- programs -----------------------------------------------------------------------------------
 
-ProgramRule = Literal["asked", "last_fences"]
+ProgramRule = Literal["asked", "last_fences", "released"]
 _FENCE = re.compile(r"(?P<before>.*?)`{3,}[ \t{.]*(?P<mark>[\w+#-]*)[^`]*$")
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b")
 
@@ -181,5 +184,14 @@ def last_fences(text: str, problem: Problem) -> str:
     return "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) >= 2 else ""
 
 
-RULES: dict[ProgramRule, Callable[[str, Problem], str]] = {"asked": asked, "last_fences": last_fences}
-"""Which block of a reply is the program."""
+def by_released(text: str, problem: Problem) -> str:
+    """The program by the rule of CPPO's authors, whatever was asked for (`cppo_lib.rollout.released`)."""
+    return released.program_of(text)
+
+
+RULES: dict[ProgramRule, Callable[[str, Problem], str]] = {
+    "asked": asked,
+    "last_fences": last_fences,
+    "released": by_released,
+}
+"""Which part of a reply is the program."""

@@ -3,7 +3,8 @@
 A rollout only needs a function that completes token ids, so the same code serves training (TRL's own generation
 primitive, with HF generate or vLLM behind it) and evaluation. Every member has exactly K attempts, whatever the
 planner wrote: a slot for which no method could be read is attempted with the direct prompt. That keeps the budget equal
-and the shapes fixed, which distributed generation depends on. Whether a tuple is valid is not decided here
+and the shapes fixed, which distributed generation depends on. With `unreadable="nothing"` an unreadable tuple has K
+attempts in name only: nothing is generated for them. Whether a tuple is valid is not decided here
 (`cppo_lib.reward.gate_rules`).
 
 How the K methods come about is the procedure (`cppo_lib.rollout.procedures`).
@@ -17,14 +18,15 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.model.engine import Completion, Generate, Place
+from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.procedures import PROCEDURES
-from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, SolverPrompt
-from cppo_lib.rollout.task import Planned, Slot, Steps, Task
+from cppo_lib.rollout.prompts import PromptStyle, SolverPrompt
+from cppo_lib.rollout.task import Planned, Slot, Steps, Task, Unreadable
 
 Asked = tuple[str, Place]  # a prompt and the place of its completion
 
@@ -50,7 +52,9 @@ class Member:
         plans: the planner samples in the order of the calls; none (direct), one (tuple) or many.
         parsed: the tuple that was asked for, as it was read; None where no tuple was asked for.
         slots: what each attempt was asked with, and which plan that comes from.
-        attempts: per slot the solver's sample; programs: the program extracted from it.
+        attempts: per slot the solver's sample; programs: the program extracted from it. Of a slot without one
+            (`Slot.made`) the program is empty, and where no attempt was made, completion and text are too. Both are ()
+            where plans alone were made.
     """
 
     problem: Problem
@@ -64,6 +68,11 @@ class Member:
     def strategies(self) -> tuple[str | None, ...]:
         """Per slot the method that the solver was given, None for a direct prompt."""
         return tuple(slot.strategy for slot in self.slots)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The programs of the slots that have one."""
+        return tuple(program for slot, program in zip(self.slots, self.programs, strict=True) if slot.made)
 
 
 def _complete(asked: list[Asked], style: PromptStyle, generate: Generate, limit: int) -> list[Sample]:
@@ -88,6 +97,7 @@ def rollout(
     solver_prompt: SolverPrompt = "method",
     solve: bool = True,
     read_cut: bool = True,
+    unreadable: Unreadable = "direct",
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> list[Member]:
@@ -95,7 +105,8 @@ def rollout(
 
     Each round of planner prompts is generated in one call for all members and the solver prompts in one more, also
     when a plan cannot be read, so that every process of a distributed run makes the same calls with the same counts
-    (`plansearch` excepted, see `cppo_lib.rollout.procedures`).
+    (`plansearch` excepted, see `cppo_lib.rollout.procedures`, and `unreadable="nothing"`, with which the counts follow
+    from the plans, and a batch without a readable one makes no call).
 
     Args:
         procedure: a key of `PROCEDURES`.
@@ -103,6 +114,7 @@ def rollout(
         solver_prompt: `slot`: the tuple is written, but the solver is told its slot's number instead.
         solve: False: plans are made and no programs.
         read_cut: False: nothing is read of a plan or program that the limit on tokens has ended (released).
+        unreadable: `nothing`: no program is written for a tuple that could not be read in full.
         seed: root of what the procedure itself draws.
         numbers: which of its problem's members each entry is; None: the entries with a problem are counted from 0.
 
@@ -113,7 +125,7 @@ def rollout(
     numbers = numbers or [next(counted[problem.id]) for problem in problems]
     names = [(problem.id, number) for problem, number in zip(problems, numbers, strict=True)]
     tasks = [
-        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt)
+        Task(problem, k, style, random.Random(f"{seed}/{number}/{problem.id}"), solver_prompt, unreadable)
         for problem, (_, number) in zip(problems, names, strict=True)
     ]
     planner = generate_plans or generate
@@ -123,18 +135,36 @@ def rollout(
         lambda asked: _complete(asked, style, planner, max_plan_tokens),
         read_cut,
     )
+    if not solve:
+        return [
+            Member(problem, tuple(own), one.parsed, one.slots, (), ())
+            for problem, one, own in zip(problems, planned, plans, strict=True)
+        ]
     asked: list[Asked] = [
         (slot.prompt, (*name, "program", number))
         for name, one in zip(names, planned, strict=True)
-        for number, slot in enumerate(one.slots if solve else ())
+        for number, slot in enumerate(one.slots)
+        if slot.made
     ]
     attempts = iter(_complete(asked, style, generate, max_program_tokens))
     members = []
     for problem, one, own in zip(problems, planned, plans, strict=True):
-        tries = tuple(islice(attempts, k))
-        programs = tuple(style.program(problem, sample.text) if sample.readable(read_cut) else "" for sample in tries)
-        members.append(Member(problem, tuple(own), one.parsed, one.slots, tries, programs))
+        tries = tuple(next(attempts) if slot.made else _unmade(slot, style) for slot in one.slots)
+        slots = tuple(
+            replace(slot, made=slot.made and sample.readable(read_cut))
+            for slot, sample in zip(one.slots, tries, strict=True)
+        )
+        programs = tuple(
+            style.program(problem, sample.text) if slot.made else "" for slot, sample in zip(slots, tries, strict=True)
+        )
+        members.append(Member(problem, tuple(own), one.parsed, slots, tries, programs))
     return members
+
+
+def _unmade(slot: Slot, style: PromptStyle) -> Sample:
+    """The sample of an attempt that is not made: a prompt, which a row of a batch must have, and no completion."""
+    (prompt,) = style.encode([slot.prompt])
+    return Sample(prompt, Completion([]), "")
 
 
 def _plan(

@@ -15,11 +15,14 @@ from pydantic_core.core_schema import literal_schema
 
 from cppo_lib.artefacts import paths
 from cppo_lib.data.registry import BENCHMARKS, Split
+from cppo_lib.errors import ParameterError
 from cppo_lib.model.engine import EngineName
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
+from cppo_lib.rollout.plans import PlanFormat, labels_of
 from cppo_lib.rollout.procedures import PROCEDURES
 from cppo_lib.rollout.prompts import BRIEF, NOT_BRIEF, SolverPrompt, StyleName
 from cppo_lib.rollout.replies import ProgramRule
+from cppo_lib.rollout.task import Unreadable
 from cppo_lib.trainer.advantages import (
     ADVANTAGE_RULES,
     BINARY_RULES,
@@ -34,7 +37,20 @@ from cppo_lib.trainer.advantages import (
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
+UNREADABLE = (
+    "slots of a tuple that could not be read in full: `direct`, those without a method get the direct prompt, or "
+    "`nothing`, no program is written and all K attempts count as failed (Li et al. 2026, authors' code)"
+)
+PROGRAM_RULE = (
+    "which part of a reply is the program: `asked`, the code block that does what was asked for, "
+    "`last_fences`, what stands between the last two fences (LiveCodeBench), or `released`, the longest "
+    "closed block, or else what parses (Li et al. 2026, authors' code); of prompt_style: brief the whole reply is"
+)
 SOLVER_PROMPT = "what the solver of a tuple is told: its `method`, or (no plan text) its number, `slot`"
+PLAN_FORMAT = (
+    "how a plan of K methods is asked for, written and read: `numbered`, a list of phrases, or `labelled`, a sentence "
+    "behind each of A:, B:, ... (Li et al. 2026, authors' code); at most 26 methods then"
+)
 SCRATCH_KEYS = ("vocab_size", "hidden_size", "layers", "heads", "pretrain_steps", "pretrain_batch", "pretrain_lr")
 
 
@@ -96,6 +112,14 @@ def _require_split(key: str, benchmark: str, split: str) -> None:
         raise ValueError(f"key {key!r} holds {split!r}, which {benchmark} does not have; it has {known}")
 
 
+def _require_labels(plan_format: PlanFormat, *sizes: int) -> None:
+    """ValueError where a labelled plan of one of these sizes has more methods than there are labels."""
+    try:
+        labels_of(max(sizes) if plan_format == "labelled" else 1)
+    except ParameterError as error:
+        raise ValueError(str(error)) from None
+
+
 class DataPrep(Params):
     """01_data_prep: problems of a benchmark and, for crossroads, the pretraining corpus."""
 
@@ -149,6 +173,7 @@ class PlannerSFT(Params):
 
     base_model: PolicyName = Field(description="`scratch` (pretrain the tiny model), a hub id or a model folder")
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    plan_format: PlanFormat = Field(description=PLAN_FORMAT)
     distil_from: Name | None = Field(
         description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
         "gate and the tests are learnt; null: the benchmark's corpus"
@@ -189,6 +214,7 @@ class PlannerSFT(Params):
             raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
         if self.also_k and self.distil_from:
             raise ValueError("also_k is for planners that learn from a corpus: write []")
+        _require_labels(self.plan_format, self.k, *self.also_k)
         if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
         for key in ("sft_batch", "pretrain_batch"):
@@ -197,22 +223,74 @@ class PlannerSFT(Params):
         return self
 
 
-class RLTraining(Params):
-    """03_rl_training: one RL arm from the SFT (or base) policy."""
+class TrainingRollouts(Params):
+    """How tuples and programs are sampled for training: what an RL run and the audit before it have in common."""
 
-    notebook = "03_rl_training"
-
-    arm: Name = Field(description="name of the run and of its row in the tables")
     policy: PolicyName = Field(
         description="start: `sft` or `base` of this profile, `arm:<name>` (another arm's policy of this seed), a model "
         "folder or a hub id"
     )
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
+    plan_format: PlanFormat = Field(description=f"{PLAN_FORMAT}; as the policy was trained")
+    program_rule: ProgramRule = Field(description=PROGRAM_RULE)
+    k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
+    group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
+    gate: Literal["rules", "llm", "trained"] = Field(
+        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
+        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
+        f"accepts them ({OURS})"
+    )
+    gate_model: PolicyName | None = Field(
+        description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
+        "id; null with another gate"
+    )
+    solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
+    unreadable: Unreadable = Field(description=UNREADABLE)
+    temperature: Number = Field(gt=0, le=2, description="sampling temperature of programs (released: 0.7)")
+    planner_temperature: Temperature | None = Field(
+        description="sampling temperature of plans (released: 0.9); null: that of programs"
+    )
+    top_p: Number = Field(
+        gt=0, le=1, description="nucleus of the draws; 1: all. A model's own generation_config.json is never applied"
+    )
+    top_k: int = Field(ge=0, description="likeliest tokens that are drawn from; 0: all")
+    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
+    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
+    max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
+    engine: EngineName = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
+
+    @model_validator(mode="after")
+    def _tuples_can_be_read(self) -> Self:
+        _require_labels(self.plan_format, self.k)
+        return self
+
+    @model_validator(mode="after")
+    def _gate_model_fits(self) -> Self:
+        if (self.gate == "llm") != (self.gate_model is not None):
+            fix = "name a chat model" if self.gate == "llm" else "write null"
+            raise ValueError(f"key 'gate_model' is for gate: llm, and this is gate: {self.gate}: {fix}")
+        if self.gate == "llm" and self.prompt_style == "brief":
+            raise ValueError(
+                "gate: llm asks a chat model questions, and with prompt_style: brief the model was taught to answer "
+                "none: set gate: trained or rules"
+            )
+        return self
+
+    @property
+    def uses_sft(self) -> bool:
+        """Does the run take a model that 02_planner_sft has made?"""
+        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(paths.MADE_POLICIES)
+
+
+class RLTraining(TrainingRollouts):
+    """03_rl_training: one RL arm from the SFT (or base) policy."""
+
+    notebook = "03_rl_training"
+
+    arm: Name = Field(description="name of the run and of its row in the tables")
     algorithm: Annotated[str, _one_of(*ADVANTAGE_RULES, "cppo", "planner")] = Field(
         description="advantage rule; `cppo` trains planner and solver, `planner` plans alone, for J (the warm-up)"
     )
-    k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
-    group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
     problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
     steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
     learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
@@ -228,15 +306,6 @@ class RLTraining(Params):
     reward: Annotated[str, _one_of(*PLANNER_REWARDS)] = Field(
         description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
     )
-    gate: Literal["rules", "llm", "trained"] = Field(
-        description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
-        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
-        f"accepts them ({OURS})"
-    )
-    gate_model: PolicyName | None = Field(
-        description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
-        "id; null with another gate"
-    )
     credit: Annotated[str, _one_of(*SOLVER_CREDITS, "frozen")] = Field(
         description=f"what a solver attempt is paid for ({OURS})"
     )
@@ -249,27 +318,16 @@ class RLTraining(Params):
         description="of what the loss is the mean: of `rows`, plans and programs alike (released), or of `regions`, "
         "the tokens of planner and those of solver; the two weights below count in both"
     )
-    solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
     planner_weight: Number = Field(ge=0, le=100, description=f"planner region's weight ({OURS})")
     solver_weight: Number = Field(ge=0, le=100, description=f"solver region's weight; 0 freezes the solver ({OURS})")
     pkpo_k: int = Field(ge=1, le=64, description=f"k of the PKPO and pass_at_k rules ({OURS})")
     pkpo_k_end: int | None = Field(
         ge=1, le=64, description="k that pkpo_k is annealed to, in equal shares of the steps; null: it stays"
     )
-    temperature: Number = Field(gt=0, le=2, description="sampling temperature of programs (released: 0.7)")
-    planner_temperature: Temperature | None = Field(
-        description="sampling temperature of plans (released: 0.9); null: that of programs"
-    )
-    top_p: Number = Field(
-        gt=0, le=1, description="nucleus of the draws; 1: all. A model's own generation_config.json is never applied"
-    )
-    top_k: int = Field(ge=0, description="likeliest tokens that are drawn from; 0: all")
     logprobs_at: LogprobsAt = Field(
         description="temperature of the loss's log-probabilities: `one`, of the whole vocabulary whatever is sampled "
         "(released), or `sampling`, that of the draws, so that the gradient is that of what was sampled"
     )
-    max_plan_tokens: int = Field(ge=1, description="longest planner completion, tokens")
-    max_program_tokens: int = Field(ge=1, description="longest solver completion, tokens")
     max_total_tokens: int | None = Field(
         ge=2, description="longest prompt and completion together, tokens (released: 4096); null: no such limit"
     )
@@ -285,8 +343,6 @@ class RLTraining(Params):
     patience_from: Number = Field(
         ge=0, le=1, description="share of valid tuples that `patience` asks for before it stops (released: 0.2)"
     )
-    max_prompt_tokens: int = Field(ge=1, description="training problems with a longer planner prompt are left out")
-    engine: EngineName = Field(description="`hf`, or `vllm` in the training process (needs a GPU)")
     lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
     sharing: Literal["all", "base"] = Field(
         description="what planner and solver share: `all` that is trained, or only the `base` model, with an adapter "
@@ -380,10 +436,20 @@ class RLTraining(Params):
             )
         return self
 
+
+class Audit(TrainingRollouts):
+    """03a_audit: the reward-density audit, before a joint run."""
+
+    notebook = "03a_audit"
+
+    arms: list[Name] = Field(description="arms that wait for the verdict")
+    problems: int = Field(ge=2, description="training problems to look at, each with group_size tuples")
+    go_on: bool = Field(description="train after the verdict `no-go` all the same")
+    batch_size: int = Field(ge=1, description="sequences generated at a time; it changes no attempt")
+
     @property
-    def uses_sft(self) -> bool:
-        """Does the run take a model that 02_planner_sft has made?"""
-        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(paths.MADE_POLICIES)
+    def run_id(self) -> str:
+        return f"{self.notebook}/s{self.seed}"
 
 
 class Evaluation(Params):
@@ -398,16 +464,14 @@ class Evaluation(Params):
         "a model folder or a hub id"
     )
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
-    program_rule: ProgramRule = Field(
-        description="which code block of a reply is the program: `asked`, the one that does what was asked for (as in "
-        "training), or `last_fences`, what stands between the last two fences (LiveCodeBench); of prompt_style: brief "
-        "the whole reply is"
-    )
+    plan_format: PlanFormat = Field(description=f"{PLAN_FORMAT}; as the policy was trained")
+    program_rule: ProgramRule = Field(description=PROGRAM_RULE)
     procedure: Annotated[str, _one_of(*PROCEDURES)] = Field(
         description="`direct`: K samples; `plan_then_solve`: K independent plans; `tuple`: one tuple of K methods; the "
         "others: planning and diversity baselines, see cppo_lib.rollout.procedures"
     )
     solver_prompt: SolverPrompt = Field(description=f"{SOLVER_PROMPT}; as the policy was trained")
+    unreadable: Unreadable = Field(description=UNREADABLE)
     k: int = Field(ge=1, le=64, description="verified programs per tuple (K; the paper: 4)")
     tuples: int = Field(ge=1, description=f"tuples (or blocks of K) per problem, T ({OURS})")
     limit: int = Field(ge=0, description="first problems of the split to use; 0: all")
@@ -416,6 +480,11 @@ class Evaluation(Params):
         description=f"temperature of planner calls; null: that of the programs ({OURS})"
     )
     top_p: Number = Field(gt=0, le=1, description=f"nucleus sampling mass ({OURS})")
+    top_k: int = Field(
+        ge=0,
+        description="tokens that are drawn from, the likeliest, before the nucleus; 0: all. What a model's "
+        f"generation_config advises never counts ({OURS})",
+    )
     tune_on: str | None = Field(
         pattern=r"^[a-z_]+\.(train|dev|valid)$",
         json_schema_extra={"form": "such as leetcode.dev"},
@@ -442,6 +511,10 @@ class Evaluation(Params):
             raise ValueError(f"procedure: {self.procedure}: {NOT_BRIEF}")
         if self.planner_temperature is not None and not PROCEDURES[self.procedure].planned:
             raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
+        if self.procedure == "tuple":
+            _require_labels(self.plan_format, self.k)
+        elif self.unreadable == "nothing":
+            raise ValueError("unreadable: nothing is about tuples: set procedure: tuple or unreadable: direct")
         if self.procedure == "ifg" and self.planner_temperature is None:
             raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
         return self
@@ -517,6 +590,6 @@ class StrategyDiversity(Report):
 MODELS: dict[str, type[Params]] = {
     model.notebook: model
     for model in (
-        DataPrep, PlannerSFT, RLTraining, Evaluation, PaperTables, Figures, StrategyDiversity
+        DataPrep, PlannerSFT, RLTraining, Audit, Evaluation, PaperTables, Figures, StrategyDiversity
     )
 }  # fmt: skip

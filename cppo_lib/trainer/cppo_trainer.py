@@ -217,6 +217,7 @@ class CPPOTrainer(GRPOTrainer):
             max_plan_tokens=objective.max_plan_tokens,
             max_program_tokens=objective.max_program_tokens,
             solver_prompt=objective.solver_prompt,
+            unreadable=objective.unreadable,
             solve=objective.attempts > 0,
             read_cut=objective.cut == "kept",
             numbers=[number % objective.group_size for number in range(first, first + len(problems))],
@@ -266,7 +267,7 @@ class CPPOTrainer(GRPOTrainer):
                 policy,
                 prompt_ids,
                 uniform(roots, limit),
-                draw=Draw(self.objective.temperature_of(role), self.objective.top_p),
+                draw=Draw(self.objective.temperature_of(role), self.objective.top_p, self.objective.top_k),
                 end_ids=sorted(ends),
                 pad_id=self._tokenizer.pad_token_id,
             )

@@ -12,6 +12,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from cppo_lib.errors import ParameterError
 from cppo_lib.model.adapters import Role
 from cppo_lib.rollout.prompts import SolverPrompt
+from cppo_lib.rollout.task import Unreadable
 from cppo_lib.trainer.advantages import PLANNED, Cut, LogprobsAt, LossMean, SolverGrouping
 
 # TRL internals that CPPOTrainer overrides or calls, with the parameters it relies on.
@@ -42,6 +43,7 @@ class Objective:
         reward: the planner's reward (a name of `rewards.PLANNER_REWARDS`).
         outcome_reward: r_k is 0 or 1 (`binary`), or the share of tests passed (`fraction`).
         solver_prompt: the solver is told its `method`, or only its number in the tuple (`slot`).
+        unreadable: what becomes of the slots of a tuple that could not be read in full (released: nothing).
         group_rule: the rule that turns rewards of a tuple's two roles into advantages (released: grpo_population).
         loss_mean: of what the loss is the mean (released: rows).
         cut: what becomes of samples that a limit has ended (released: left_out).
@@ -65,6 +67,7 @@ class Objective:
     reward: str = "product"
     outcome_reward: str = "binary"
     solver_prompt: SolverPrompt = "method"
+    unreadable: Unreadable = "direct"
     group_rule: str = "grpo"
     loss_mean: LossMean = "regions"
     cut: Cut = "kept"

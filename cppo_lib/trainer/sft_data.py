@@ -22,7 +22,8 @@ from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import DatasetError
 from cppo_lib.reward.gate_rules import Candidate
-from cppo_lib.rollout.prompts import MAX_LISTED, PromptStyle, parse_tuple
+from cppo_lib.rollout.plans import PlanFormat, all_methods
+from cppo_lib.rollout.prompts import PromptStyle
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,6 @@ def _light(problem: Problem) -> Problem:
     return dataclasses.replace(problem, tests=problem.tests[:1])
 
 
-def planned_tuples(rows: Iterable[SFTRow]) -> list[Candidate]:
-    """The valid tuples among the rows, in their order."""
-    return [
-        Candidate(row.problem, parse_tuple(row.completion, MAX_LISTED).methods) for row in rows if row.kind == "plan"
-    ]
+def planned_tuples(rows: Iterable[SFTRow], plan_format: PlanFormat = "numbered") -> list[Candidate]:
+    """The valid tuples among the rows, in their order, which are plans of this format."""
+    return [Candidate(row.problem, all_methods(row.completion, plan_format)) for row in rows if row.kind == "plan"]

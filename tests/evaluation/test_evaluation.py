@@ -27,7 +27,9 @@ from cppo_lib.model.tiny import build_model, build_tokenizer
 from cppo_lib.report.results import load_results
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
-from cppo_lib.rollout.prompts import PromptStyle, render_tuple
+from cppo_lib.rollout.plans import render_tuple
+from cppo_lib.rollout.prompts import PromptStyle
+from cppo_lib.rollout.task import Unreadable
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Evaluation
@@ -37,6 +39,7 @@ from cppo_lib.verifier import Verifier
 
 K, T = 2, 3
 SIZES = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1}
+SFT_FILE = paths.root() / "params" / "tiny" / "04_evaluation.sft.yaml"
 TIMES = ["cached", "cpu_s", "wall_s", "gen_s"]  # what differs between two runs of one evaluation
 
 
@@ -47,7 +50,7 @@ def parameters(**changes: object) -> Evaluation:
         "temperature": 1.0, "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0,
         "engine": "hf", "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
         "others": [],
-        "solver_prompt": "method",
+        "solver_prompt": "method", "plan_format": "numbered", "unreadable": "direct", "top_k": 0,
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)
 
@@ -174,7 +177,7 @@ def test_the_reporting_notebooks_read_the_records(prepared):
     assert len(main_table(results).numbers) == 5  # two methods and three closed forms
 
 
-def scripted(procedure: str, plan: str) -> pd.DataFrame:
+def scripted(procedure: str, plan: str, unreadable: Unreadable = "direct") -> pd.DataFrame:
     """Records of one problem on which the policy plans `plan` and follows it to the letter."""
     problem = crossroads.load("test", **SIZES)[0]
     programs = {m.name: m.program for m in crossroads.family_of(problem).methods}
@@ -188,7 +191,7 @@ def scripted(procedure: str, plan: str) -> pd.DataFrame:
         return [Completion(ids) for ids in style.encode(texts)]
 
     limits = {"max_plan_tokens": 1, "max_program_tokens": 1}
-    members = gated(rollout([problem], procedure, K, style=style, generate=generate, **limits))
+    members = gated(rollout([problem], procedure, K, style=style, generate=generate, unreadable=unreadable, **limits))
     with Verifier(workers=1) as verifier:
         results = plan_following.verify_members(members, verifier)
         methods = plan_following.MethodProbe(verifier).methods(members)
@@ -224,6 +227,18 @@ def test_a_slot_without_a_method_is_attempted_and_judged_but_followed_nothing():
     assert frame["followed"].tolist() == [True, pd.NA]
 
 
+def test_an_attempt_that_was_not_made_costs_no_solver_tokens_and_has_a_verdict_of_its_own():
+    hidden, _ = hidden_and_wrong()
+    frame = scripted("tuple", f"1. {hidden}", "nothing")
+    assert list(frame["verdict"]) == ["NA", "NA"] and not frame["passed"].any()
+    assert list(frame["program"]) == ["", ""] and list(frame["solver_tokens"]) == [0, 0]
+    assert frame["planner_tokens"].gt(0).tolist() == [True, False] and list(frame["planner_calls"]) == [1, 0]
+    assert frame["strategy"].isna().all() and frame["followed"].isna().all() and frame["program_method"].isna().all()
+    assert list(frame["valid"]) == [False, False] and list(frame["cpu_s"]) == list(frame["wall_s"]) == [0, 0]
+    found = summary(frame)
+    assert (found["pass@2"], found["solver_tokens"], found["valid"]) == (0.0, 0.0, 0.0)
+
+
 def test_independent_plans_are_each_counted_where_they_were_made():
     hidden, _ = hidden_and_wrong()
     frame = scripted("plan_then_solve", f"1. {hidden}")
@@ -250,6 +265,21 @@ def test_summary_uses_the_estimand_of_the_records():
     iid = summary(tuples.assign(coordinated=False))
     assert iid["pass@2"] == pytest.approx(1 - 3 / 6)  # 1 - C(3,2)/C(4,2)
     assert summary(tuples.assign(followed=pd.NA))["followed"] is None
+
+
+def test_an_evaluation_with_the_released_text_side_counts_unreadable_tuples_as_failed(prepared):
+    ours = pd.read_parquet(evaluate(parameters()))
+    released = {"plan_format": "labelled", "unreadable": "nothing", "method": "released", "top_k": 3}
+    frame = pd.read_parquet(evaluate(parameters(**released)))
+    # A random policy writes no labels, so not one tuple can be read, and it costs its plans alone.
+    assert (frame["verdict"] == "NA").all() and frame["solver_tokens"].sum() == 0 and len(frame) == len(ours)
+    assert frame["planner_calls"].sum() == ours["planner_calls"].sum()
+    assert (ours["solver_tokens"] > 0).all()
+    with pytest.raises(ParameterError, match="unreadable: nothing is about tuples: set procedure: tuple"):
+        config.load_params(SFT_FILE, procedure="direct", unreadable="nothing")
+    with pytest.raises(ParameterError, match="at most 26 methods: lower k or set plan_format: numbered"):
+        config.load_params(SFT_FILE, k=27, plan_format="labelled")
+    assert config.load_params(SFT_FILE, k=27, plan_format="labelled", procedure="sequential").k == 27
 
 
 # --- resume -------------------------------------------------------------------------------------

@@ -9,16 +9,22 @@ import pandas as pd
 import pytest
 import scipy.stats
 from attempt_frames import hand_made, simulate
+from released import named
 
 from cppo_lib.errors import ParameterError
+from cppo_lib.evaluation.best_of import against_best
 from cppo_lib.evaluation.bootstrap import difference_across_estimands, paired_difference, pass_at_k_curve
 from cppo_lib.evaluation.estimators import (
+    LADDER,
     IidScores,
+    PooledScores,
     Scores,
     TupleScores,
     iid_pass_at_k,
     largest_k,
     pass_at_k,
+    pooled_pass_at_k,
+    pooled_table,
     score_table,
     tuple_pass_at_k,
 )
@@ -144,6 +150,42 @@ def test_two_estimands_are_compared_on_purpose_only() -> None:
         difference_across_estimands(tuples, tuples)
     with pytest.raises(ParameterError, match="needs one k, got pass@4 of coordinated tuples and pass@2 of i.i.d."):
         difference_across_estimands(tuples, score_table(simulate("pkpo"), k=2))
+
+
+@pytest.mark.parametrize("row", named("sweeps"))
+def test_the_pooled_ladder_is_the_released_one(row) -> None:
+    """Every rung that the smallest pool can serve, and no other."""
+    smallest = min(attempts for attempts, _ in row["pools"])
+    found = {str(k): pooled_pass_at_k(row["pools"], k) for k in LADDER if k <= smallest}
+    assert found == pytest.approx(row["pass_at_k"], abs=5e-9)
+    with pytest.raises(ParameterError, match=f"needs 0 <= successes <= samples and at least {2 * smallest} samples"):
+        pooled_pass_at_k([*row["pools"], [smallest, 0]], 2 * smallest)
+
+
+def test_pooled_scores_are_neither_those_of_tuples_nor_of_independent_attempts() -> None:
+    attempts, others = simulate("cppo"), simulate("pkpo")
+    pooled = pooled_table(attempts, k=4)
+    assert type(pooled) is PooledScores
+    assert pooled.estimand == "pass@4 of the pooled attempts of several tuples, as released"
+    pools = attempts.groupby("problem_id")["passed"].agg(["count", "sum"])
+    assert pooled.mean_score() == pytest.approx(pooled_pass_at_k(pools.to_numpy(), 4))
+    tuples, iid = score_table(attempts), score_table(others)
+    assert abs(pooled.mean_score() - tuples.mean_score()) > 0.01
+    assert pooled_table(others, k=4).mean_score() == iid.mean_score()
+    for other in (tuples, iid):
+        with pytest.raises(ParameterError, match="these are different quantities"):
+            paired_difference(pooled, other, resamples=100)
+        for pair in ((pooled, other), (other, pooled)):
+            with pytest.raises(ParameterError, match="these are different quantities"):
+                difference_across_estimands(*pair, resamples=100)
+            with pytest.raises(ParameterError, match="these are different quantities"):
+                against_best(pair[0], {"other": pair[1]}, fixed="other", resamples=100, across_estimands=True)
+    assert paired_difference(pooled, pooled_table(others, k=4), resamples=100).estimate != 0
+    assert isinstance(pooled.on(list(pooled.columns[:2])), PooledScores)
+    with pytest.raises(ParameterError, match="at least 32 samples"):
+        pooled_table(attempts, k=32)
+    with pytest.raises(ParameterError, match="several values of method"):
+        pooled_table(pd.concat([attempts, others]), k=4)
 
 
 def test_different_readings_of_a_tuple_are_different_estimands() -> None:

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
-from transformers.generation.logits_process import TopPLogitsWarper
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from cppo_lib.errors import ModelError
 from cppo_lib.model import decoding
@@ -164,6 +164,23 @@ def test_the_nucleus_is_the_one_of_transformers():
                 drawn = shares(Draw(1.0, top_p), row, 500)
                 assert not drawn[~allowed].any()
                 assert (drawn - wanted).abs().sum() <= 3 * deviation(wanted, 500)
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 5000])
+@pytest.mark.parametrize("top_p", [1.0, 0.6])
+def test_the_cuts_are_those_of_transformers_in_its_order(top_k, top_p):
+    """Temperature, the likeliest tokens, and among these the nucleus."""
+    torch.manual_seed(1)
+    for scale, size in ((4.0, 50), (0.5, 3 * HEAD)):
+        logits = scale * torch.randn(size)
+        kept = TopKLogitsWarper(top_k)(None, logits[None] / 0.7)
+        if top_p < 1:
+            kept = TopPLogitsWarper(top_p)(None, kept)
+        wanted = kept[0].softmax(-1)
+        drawn = shares(Draw(0.7, top_p, top_k), logits, 4000)
+        assert not drawn[wanted == 0].any()
+        assert (drawn - wanted).abs().sum() <= 1.4 * deviation(wanted, 4000) + 1e-6
+    assert Draw(1.0, top_p, 0) == Draw(1.0, top_p)
 
 
 def shares(draw, row, number):

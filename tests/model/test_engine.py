@@ -98,6 +98,16 @@ def test_top_p_keeps_the_nucleus_only(policy, model):
     assert {draw.ids[0] for draw in draws} <= set(ranked[:size].tolist())
 
 
+def test_top_k_keeps_the_likeliest_only(policy, model):
+    prompt = policy[1](TEXTS[0], add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        likeliest = model(torch.tensor([prompt])).logits[0, -1].topk(3).indices.tolist()
+    draws = engine(policy, top_k=3, batch_size=500).generate([prompt] * 500, 1)
+    assert {draw.ids[0] for draw in draws} == set(likeliest)
+    greedy = engine(policy, top_k=1).generate([prompt] * 3, 6)
+    assert ids(greedy) == ids(engine(policy, temperature=0.0).generate([prompt] * 3, 6))
+
+
 def test_every_end_token_of_the_model_ends_a_completion(policy, model):
     ends = list(range(100, 200))
     model.generation_config.eos_token_id = ends

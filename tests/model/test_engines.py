@@ -172,6 +172,13 @@ def test_draws_follow_temperature_and_top_p_and_no_advice_of_the_folder(sampler,
     assert np.abs(found - wanted).sum() / 2 < 1.3 * expected < 0.1
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_top_k_of_one_is_greedy_whatever_the_temperature(name, greedy, policy):
+    given = prompts(policy)
+    with open_engine(name, policy, **{**SHARP, "temperature": 2.0, "top_p": 1.0}, top_k=1) as (engine, _):
+        assert ids(engine.generate(given, 8)) == ids(greedy.generate(given, 8))
+
+
 def test_prompt_that_does_not_fit_names_the_sizes(greedy):
     with pytest.raises(ModelError, match="500 tokens and 13 new ones do not fit .* context of 512: lower max_plan"):
         greedy.generate([[5] * 10, [5] * 500], 13)

@@ -23,7 +23,8 @@ from cppo_lib.errors import DatasetError, MissingArtefactError, ModelError, Para
 from cppo_lib.model import policy as model
 from cppo_lib.model import tiny
 from cppo_lib.model.decoding import PARTS, Draw, sample
-from cppo_lib.rollout.prompts import PromptStyle, parse_tuple
+from cppo_lib.rollout.plans import parse_tuple
+from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import SCRATCH_KEYS
 from cppo_lib.runs.stages import data_prep, evaluation

@@ -18,7 +18,7 @@ from cppo_lib.artefacts import notes, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import CPPOError, MissingArtefactError, ParameterError
 from cppo_lib.evaluation.diversity import method_coverage
-from cppo_lib.evaluation.estimators import KEY, pass_at_k
+from cppo_lib.evaluation.estimators import KEY, pass_at_k, pooled_pass_at_k
 from cppo_lib.report import conclusions, render
 from cppo_lib.report.figures import registry as plots
 from cppo_lib.report.methods import look
@@ -190,6 +190,38 @@ def test_missing_inputs_name_their_notebook(runs: Path) -> None:
         load_results(params())
 
 
+def test_the_pooled_ladder_is_marked_as_released_and_apart_from_the_main_table(two_seeds: Results) -> None:
+    table = named("S4_pooled", two_seeds)
+    numbers = table.numbers.set_index("method")
+    assert list(numbers.index) == two_seeds.methods
+    rungs = [f"pooled@{k}" for k in (1, 2, 4, 8, 16)]  # four tuples of four
+    assert [name for name in numbers if name.startswith("pooled@")] == rungs
+    assert (numbers[rungs].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    for method, coordinated in numbers["coordinated"].items():
+        attempts = two_seeds.of(str(method))
+        counts = attempts.groupby(["seed", "problem_id"])["passed"].agg(["count", "sum"])
+        assert numbers["pooled@8"][method] == pytest.approx(pooled_pass_at_k(counts.to_numpy(), 8))
+        assert (numbers["pooled@4"][method] == pytest.approx(pass_at_k(attempts))) == (not coordinated)
+    assert list(table.shown["independent"]) == ["no" if m in ("sft", "cppo") else "yes" for m in numbers.index]
+    assert "attempts of several tuples pooled; not the tuple estimand" in table.caption
+    assert not any(column.startswith("pass@") for column in (*table.numbers, *table.shown))
+    one = two_seeds.attempts[two_seeds.attempts["tuple_index"] == 0]
+    assert make_table("S4_pooled", dataclasses.replace(two_seeds, attempts=one)) is None
+
+
+def test_attempts_that_were_not_made_are_shown_where_there_are_some(two_seeds: Results, tmp_path: Path) -> None:
+    assert "NA" not in named("S1_verdicts", two_seeds).shown
+    attempts = two_seeds.attempts.copy()
+    unread = (attempts["method"] == "cppo") & (attempts["tuple_index"] == 1)
+    attempts.loc[unread, ["verdict", "passed", "program", "solver_tokens"]] = ["NA", False, "", 0]
+    some = dataclasses.replace(two_seeds, attempts=attempts)
+    table = named("S1_verdicts", some)
+    shares = table.numbers.set_index("method")["NA"]
+    assert shares["cppo"] == 0.25 and shares.drop("cppo").eq(0).all() and "could not be read" in table.caption
+    assert table.numbers.drop(columns=["method", "cut"]).sum(axis=1).to_numpy() == pytest.approx(1)
+    assert len(plots.write_figure("fig6_verdicts", tmp_path, some)) == 3
+
+
 def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) -> None:
     """Two untrained methods on humaneval: tables, the headline and the conclusions still work."""
     for method in ("direct", "plan_then_solve"):
@@ -200,7 +232,7 @@ def test_a_benchmark_without_ceilings_or_training(runs: Path, tmp_path: Path) ->
     assert list(main.numbers["method"]) == ["direct", "plan_then_solve"]
     assert "minus Direct sampling" in main.shown
     written = every_table(results)
-    assert [table.name for table in written] == ["T1_main", *ATTEMPT_TABLES, "S3_comparisons"]
+    assert [table.name for table in written] == ["T1_main", *ATTEMPT_TABLES, "S3_comparisons", "S4_pooled"]
     for table in written:
         assert len(render.write_table(table, tmp_path)) == 4
     drawn = ["fig1_headline", "fig3_pass_at_k", "fig4_diversity", "fig5_terms", "fig6_verdicts"]

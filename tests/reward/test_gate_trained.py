@@ -33,7 +33,7 @@ from cppo_lib.reward.gate_quality import (
     rates,
 )
 from cppo_lib.reward.gate_rules import Candidate
-from cppo_lib.rollout.prompts import ParsedTuple
+from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.replies import normalise
 from cppo_lib.rollout.two_stage import Member
 from cppo_lib.runs import config, trace

@@ -27,9 +27,10 @@ from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward.gate_rules import GatedMember, gated
 from cppo_lib.reward.plan_following import verify_members
 from cppo_lib.rollout.divsampling import INSTRUCTIONS, ROLES
+from cppo_lib.rollout.plans import first_line, render_tuple
 from cppo_lib.rollout.plansearch import DERIVED, subsets
 from cppo_lib.rollout.procedures import PROCEDURES, read_probabilities
-from cppo_lib.rollout.prompts import BRIEF, PromptStyle, first_line, render_tuple
+from cppo_lib.rollout.prompts import BRIEF, PromptStyle
 from cppo_lib.rollout.replies import bare
 from cppo_lib.rollout.two_stage import Member, rollout
 from cppo_lib.runs import config

@@ -13,7 +13,8 @@ from cppo_lib.data.registry import load_benchmark
 from cppo_lib.errors import DatasetError, ModelError
 from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward.gate_rules import GateDecision, gate
-from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, parse_tuple, render_tuple
+from cppo_lib.rollout.plans import ParsedTuple, parse_tuple, render_tuple
+from cppo_lib.rollout.prompts import PromptStyle
 
 SIZES = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1}
 METHODS = ("mean", "upper median", "mode", "midrange")

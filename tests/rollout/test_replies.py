@@ -17,8 +17,9 @@ from cppo_lib.data.problem import Problem, Test
 from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import EOS, build_tokenizer
 from cppo_lib.reward.gate_rules import gate, gated
+from cppo_lib.rollout.plans import ParsedTuple, first_line, parse_tuple, render_tuple
 from cppo_lib.rollout.procedures import read_probabilities
-from cppo_lib.rollout.prompts import ParsedTuple, PromptStyle, StyleName, first_line, parse_tuple, render_tuple
+from cppo_lib.rollout.prompts import PromptStyle, StyleName
 from cppo_lib.rollout.replies import asked, bare, blocks, last_fences, left_open, said
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.trainer.sft_data import SFTRow, distilled_rows

@@ -15,6 +15,7 @@ from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import GatedMember, gated
+from cppo_lib.reward.score import cut_shares, score, statistics
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.verifier import Verifier
@@ -125,6 +126,37 @@ def test_a_bad_plan_is_refused_but_costs_the_same_k_programs_in_the_same_two_cal
         assert script.calls[1][0][unnamed] == STYLE.direct(PROBLEMS[0])
 
 
+def test_an_unreadable_tuple_can_have_no_programs() -> None:
+    good, short = "1. mean\n2. mode\n3. midrange", "1. mean\n2. mode"
+
+    def reply(prompt: str) -> str:
+        plans = {STYLE.planner(problem, K): plan for problem, plan in zip(PROBLEMS, (short, good), strict=True)}
+        return plans.get(prompt) or follow(good)(prompt)
+
+    members, script = run("tuple", reply, unreadable="nothing")
+    assert PROBLEMS[0].statement != PROBLEMS[1].statement
+    assert script.calls[1][0] == [STYLE.solver(PROBLEMS[1], method) for method in ("mean", "mode", "midrange")]
+    unread, read = members
+    assert [slot.made for slot in unread.slots] == [False] * K and [slot.made for slot in read.slots] == [True] * K
+    assert (unread.valid, unread.refusal, unread.parsed.methods) == (False, "incomplete", ("mean", "mode"))
+    assert unread.strategies == (None,) * K and unread.programs == ("",) * K and unread.made == ()
+    (direct,) = STYLE.encode([STYLE.direct(PROBLEMS[0])])
+    assert {(tuple(s.prompt_ids), tuple(s.completion.ids), s.text) for s in unread.attempts} == {
+        (tuple(direct), (), "")
+    }
+    # The other member is what it would be beside a plan that can be read.
+    assert read == run("tuple", follow(good))[0][1]
+    assert read.made == read.programs
+
+
+@pytest.mark.parametrize("solver_prompt", ["method", "slot"])
+def test_without_a_readable_tuple_nothing_is_generated(solver_prompt) -> None:
+    members, script = run("tuple", follow("no list"), unreadable="nothing", solver_prompt=solver_prompt)
+    assert len(script.calls) == 1 and [member.made for member in members] == [()] * 2
+    other, script = run("direct", follow("no list"), unreadable="nothing")
+    assert len(script.calls) == 1 and [len(member.made) for member in other] == [K] * 2
+
+
 def test_members_keep_prompt_and_completion_ids_of_every_sample():
     members, _ = run("tuple", follow("1. mean\n2. mode\n3. midrange"))
     for sample in (*members[0].plans, *members[0].attempts):
@@ -166,6 +198,30 @@ def test_the_method_probe_names_what_each_program_implements(verifier):
     )
     assert probe.methods(members) == [["mean", "mode", None]] * 2
     assert plan_following.followed(members[0], probe.methods(members)[0]) == [True, True, False]
+
+
+def test_an_attempt_that_was_not_made_is_not_run_and_counts_as_failed(verifier) -> None:
+    hidden = str(PROBLEMS[0].meta["hidden_method"])
+    plans = iter(["no list", "\n".join(f"{n}. {m}" for n, m in enumerate((hidden, "mode", "mean"), start=1))])
+    members, _ = run("tuple", lambda p: next(plans) if "methods: " in p else follow("")(p), unreadable="nothing")
+    unread, read = plan_following.verify_members(members, verifier)
+    assert [result.passed for result in read][0] == (PROBLEMS[1].meta["hidden_method"] == hidden)
+    for result in unread:
+        assert (result.verdict, result.passed, result.n_passed, result.tests) == ("NA", False, 0, ())
+        assert (result.cpu_s, result.wall_s, result.cached, result.isolation) == (0, 0, False, read[0].isolation)
+        assert result.n_tests == len(PROBLEMS[0].tests) and result.reason == "no program: the plan could not be read"
+        assert plan_following.public_only(PROBLEMS[0], result) is False
+    methods = plan_following.MethodProbe(verifier).methods(members)
+    assert methods == [[None] * K, [hidden, "mode", "mean"]]
+    assert plan_following.followed(members[0], methods[0]) == [None] * K
+    scored = score(members, verifier, plan_following.MethodProbe(verifier), credit="own")
+    assert scored.r_plan[0] == 0 and scored.credit[0].tolist() == [0.0] * K
+    assert scored.rewards.shape == (2 * (K + 1),) and len(scored.samples) == 2 * (K + 1)
+    assert [row["verdict"] for row in scored.attempt_rows()][:K] == ["NA"] * K
+    assert statistics(scored)["followed"] == 0.5
+    assert (
+        cut_shares(scored, [STYLE.tokenizer.eos_token_id], max_plan_tokens=20, max_program_tokens=30)["plans_cut"] == 0
+    )
 
 
 def test_without_a_named_method_nothing_is_followed(verifier):

@@ -10,7 +10,8 @@ from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.reward.gate_rules import gate
-from cppo_lib.rollout.prompts import PromptStyle, parse_tuple
+from cppo_lib.rollout.plans import parse_tuple
+from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft

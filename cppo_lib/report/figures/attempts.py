@@ -33,7 +33,7 @@ from cppo_lib.report.figures.style import (
 )
 from cppo_lib.report.methods import TARGET, look
 from cppo_lib.report.results import Results
-from cppo_lib.report.tables.attempts import VERDICTS, coverage_table, enough_tuples
+from cppo_lib.report.tables.attempts import coverage_table, enough_tuples, verdicts_of
 
 MOST_K = 8
 """pass@k is drawn up to here, where the records allow it."""
@@ -133,7 +133,7 @@ def fig5_terms(results: Results) -> Figure:
 def fig6_verdicts(results: Results) -> Figure:
     """Share of attempts with each verdict, stacked."""
     counts = pd.crosstab(results.attempts["method"], results.attempts["verdict"], normalize="index")
-    present = [verdict for verdict in VERDICTS if verdict in counts]
+    present = [verdict for verdict in verdicts_of(results) if verdict in counts]
     with canvas(1, 1, COLUMN, 0.8 + 0.3 * len(results.methods)) as (figure, (axes,)):
         left = np.zeros(len(results.methods))
         for verdict in present:

@@ -1,4 +1,4 @@
-"""Tables about the attempts themselves: T6 budget, T7 diversity, S1 verdicts, S2 methods that are tried.
+"""Tables about the attempts themselves: T6 budget, T7 diversity, S1 verdicts, S2 methods that are tried, S4 pooled.
 
 Each has a row for each method. T7 comes in three parts: how broad the attempts are, how much of them is repetition, and
 what pass@K is made of.
@@ -12,14 +12,18 @@ import pandas as pd
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.errors import ParameterError
+from cppo_lib.evaluation import estimators
 from cppo_lib.evaluation.decomposition import TERMS, decomposition
 from cppo_lib.evaluation.diversity import diversity_summary, method_coverage
+from cppo_lib.evaluation.estimators import KEY, LADDER
 from cppo_lib.report import render
 from cppo_lib.report.methods import label
 from cppo_lib.report.render import Columns, Table
 from cppo_lib.report.results import Results
+from cppo_lib.reward.plan_following import UNMADE
 
 VERDICTS = ("AC", "WA", "TLE", "MLE", "OLE", "RE", "CE", "IE")
+"""The verifier's, in the order in which they are shown; UNMADE follows where it occurs."""
 _METHOD: Columns = {"Method": ("method", label)}
 _BUDGET: Columns = {
     "planner calls": ("planner_calls", render.tenths),
@@ -188,19 +192,53 @@ def enough_tuples(attempts: pd.DataFrame) -> bool:
     return bool(tuples.min() >= attempts["k"].iloc[0])
 
 
+def verdicts_of(results: Results) -> tuple[str, ...]:
+    """The verdicts to show: all of the verifier's, and that on attempts that were not made where there are some."""
+    return (*VERDICTS, UNMADE) if (results.attempts["verdict"] == UNMADE).any() else VERDICTS
+
+
 def verdict_table(results: Results) -> Table:
     """S1: share of attempts with each verdict."""
     shares = results.attempts.groupby("method")["verdict"].value_counts(normalize=True)
-    numbers = shares.unstack().reindex(index=results.methods, columns=VERDICTS)
+    verdicts = verdicts_of(results)
+    numbers = shares.unstack().reindex(index=results.methods, columns=verdicts)
     numbers = numbers.fillna(0.0).rename_axis(columns=None).reset_index()
     numbers["cut"] = [results.cut_share(method) for method in results.methods]
-    shown = render.as_text(numbers, {**_METHOD, **{name: (name, render.percent) for name in (*VERDICTS, "cut")}})
+    shown = render.as_text(numbers, {**_METHOD, **{name: (name, render.percent) for name in (*verdicts, "cut")}})
+    unmade = ", not made because the plan could not be read" if UNMADE in verdicts else ""
     caption = (
         f"{results.setting()}. Percent of attempts: accepted, wrong answer, time, memory or output "
-        "limit exceeded, runtime error, does not compile, error of the judge; and, whatever their verdict, programs "
-        "that used all the tokens they may have (cut)."
+        f"limit exceeded, runtime error, does not compile, error of the judge{unmade}; and, whatever their verdict, "
+        "programs that used all the tokens they may have (cut)."
     )
     return Table("Verdicts of the attempts", caption, numbers, shown, [results])
+
+
+def pooled_table(results: Results) -> Table | None:
+    """S4: pass@k as the authors' code has it for k above K; None where no method has several tuples a problem.
+
+    Attempts of several tuples are pooled, which is not what T1 scores (`evaluation.estimators.PooledScores`). A rung
+    that a method has too few attempts for is left empty.
+    """
+    pools = {method: int(results.of(method).groupby(KEY[:2]).size().min()) for method in results.methods}
+    if max(pools.values()) <= results.k:
+        return None
+    rows = []
+    for method, most in pools.items():
+        attempts = results.of(method)
+        scores = {f"pooled@{k}": estimators.pooled_table(attempts, k=k).mean_score() for k in LADDER if k <= most}
+        rows.append({"method": method, "attempts": most, "coordinated": bool(attempts["coordinated"].iloc[0])} | scores)
+    numbers = pd.DataFrame(rows)
+    shown: Columns = {f"pooled, k={k}": (f"pooled@{k}", render.share) for k in LADDER}
+    caption = (
+        f"{results.setting()}. AS RELEASED: attempts of several tuples pooled; not the tuple estimand. The estimator "
+        "for independent attempts is given all attempts on a problem, as in the authors' code. Of methods whose "
+        "attempts are independent (the last column) it is right; of tuples it is not comparable with T1, and nothing "
+        "is tested on it. A dash: fewer than k attempts on a problem."
+    )
+    last: Columns = {"independent": ("coordinated", lambda coordinated: "no" if coordinated else "yes")}
+    text = render.as_text(numbers, {**_METHOD, **shown, **last})
+    return Table("Pooled ladder, as released", caption, numbers, text, [results])
 
 
 def coverage_table(results: Results) -> Table:

@@ -17,6 +17,7 @@ from cppo_lib.report.tables.attempts import (
     budget_table,
     coverage_table,
     decomposition_table,
+    pooled_table,
     repetition_table,
     verdict_table,
 )
@@ -38,6 +39,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "S1_verdicts": verdict_table,  # how attempts end
     "S2_coverage": coverage_table,  # which methods are tried (crossroads)
     "S3_comparisons": comparison_table,  # every comparison behind T1
+    "S4_pooled": pooled_table,  # pass@1 to 32 from pooled tuples, as released
 }
 ELSEWHERE = ("S2_coverage",)
 """The tables that 07_strategy_diversity writes; 05_paper_tables writes all others."""

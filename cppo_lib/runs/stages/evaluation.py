@@ -155,6 +155,7 @@ class _Evaluator:
             generate_plans=partial(self.planner.generate, temperature=cfg.planner_temperature),
             seed=cfg.seed,
             solver_prompt=cfg.solver_prompt,
+            unreadable=cfg.unreadable,
         )
         members = gated(rolled_out)
         gen_s = time.perf_counter() - started
@@ -195,6 +196,7 @@ def _run_chunks(
         cfg.engine,
         temperature=cfg.temperature,
         top_p=cfg.top_p,
+        top_k=cfg.top_k,
         batch_size=cfg.batch_size,
         seed=cfg.seed,
     )
@@ -204,7 +206,7 @@ def _run_chunks(
         planner = engine
         if acting["planner"] != acting["solver"]:
             planner, _ = opened.enter_context(open_policy(acting["planner"]))
-        style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule)
+        style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
         store.write_json(parts / PROMPTS, style.record())
         probe = plan_following.method_probe(cfg.benchmark, verifier)
         evaluator = _Evaluator(cfg, run, engine, planner, style, verifier, probe)

@@ -99,7 +99,7 @@ def train_planner(cfg: PlannerSFT) -> Path:
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "tokens": len(tokenizer),
             "rows": len(rows),
-            "prompts": PromptStyle(cfg.prompt_style, tokenizer).record(),
+            "prompts": PromptStyle(cfg.prompt_style, tokenizer, plan_format=cfg.plan_format).record(),
             "wall_s": time.perf_counter() - started,
             "commits": commits,
             "weights": models.weights_type(start, models.training_dtype(cfg.lora_rank)),
@@ -115,7 +115,8 @@ def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
     # The brief style needs no tokenizer; a pretrained model's own is needed for its chat template.
     scratch = cfg.base_model == "scratch"
     base = None if scratch else store.policy_source(cfg.profile, cfg.base_model)
-    style = PromptStyle(cfg.prompt_style, None if base is None else models.load_tokenizer(base))
+    tokenizer = None if base is None else models.load_tokenizer(base)
+    style = PromptStyle(cfg.prompt_style, tokenizer, plan_format=cfg.plan_format)
     if cfg.distil_from is not None:
         name = paths.records_name(cfg.benchmark, "train", cfg.distil_from, cfg.seed)
         made = paths.runs_root() / cfg.profile / "04_evaluation" / f"{name}.parquet"
@@ -162,7 +163,7 @@ def gate_tuples(cfg: PlannerSFT, rows: Sequence[SFTRow]) -> tuple[list[Candidate
     Raises:
         MissingArtefactError: the development problems are not there.
     """
-    tuples = planned_tuples(rows)
+    tuples = planned_tuples(rows, cfg.plan_format)
     if cfg.benchmark != "crossroads":
         return *gate_quality.kept_apart(tuples), []
     dev = data_prep.read_split(cfg.profile, cfg.benchmark, "dev")

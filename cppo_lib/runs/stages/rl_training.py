@@ -70,7 +70,7 @@ def train(cfg: RLTraining) -> Path:
     model, tokenizer = models.load_policy(start, dtype=dtype, trainable=True)
     adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
     model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
-    style = PromptStyle(cfg.prompt_style, tokenizer)
+    style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
     if style.record()["thoughts_left_open"]:
         raise ModelError(
             f"the chat template of {cfg.policy!r} begins a thought although it is asked not to, so that limits on "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import small_policy
 import torch
+from released import named
 from small_policy import WORLD, Paid
 
 from cppo_lib.data.benchmarks import crossroads
@@ -20,7 +20,6 @@ from cppo_lib.trainer.advantages import grpo_population
 from cppo_lib.trainer.objective import Objective, grpo_config
 from cppo_lib.verifier import Verifier
 
-RELEASED_ROWS = json.loads((Path(__file__).parents[1] / "fixtures" / "released_cppo.json").read_text())
 RELEASED = Objective(
     "cppo", 4, 2, "own", "tuple", 1.0, 1.0, 4, 12, 8,
     group_rule="grpo_population", loss_mean="rows", cut="left_out",
@@ -80,7 +79,7 @@ def make(objective: Objective, folder: Path, verifier: Verifier, out: Path, trai
 # --- the authors' functions ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", RELEASED_ROWS["advantages"], ids=lambda row: str(row["rewards"]))
+@pytest.mark.parametrize("row", named("advantages"))
 def test_advantages_are_those_of_the_release(row):
     got = grpo_population(torch.tensor(row["rewards"], dtype=torch.float64))
     assert got.tolist() == pytest.approx(row["advantages"], abs=1e-6)
@@ -95,7 +94,7 @@ class Given(Paid):
         return self.logps, torch.zeros_like(self.logps), None
 
 
-@pytest.mark.parametrize("row", RELEASED_ROWS["losses"], ids=lambda row: str(row["advantage"]))
+@pytest.mark.parametrize("row", named("losses"))
 def test_loss_and_gradient_are_those_of_the_release(row, policy_folder, verifier, tmp_path):
     trainer = make(RELEASED, policy_folder, verifier, tmp_path, trainer=Given, beta=row["kl_weight"])
     assert (trainer.epsilon_low, trainer.epsilon_high) == (row["clip"], row["clip"])
