@@ -19,9 +19,19 @@ from pathlib import Path
 
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
+from cppo_lib.reward.gate_quality import FROZEN
 from cppo_lib.runs import config
 from cppo_lib.runs.dependencies import notebook_path
-from cppo_lib.runs.parameters import DataPrep, Evaluation, PaperTables, Params, PlannerSFT, Report, RLTraining
+from cppo_lib.runs.parameters import (
+    DataPrep,
+    Evaluation,
+    GateTraining,
+    PaperTables,
+    Params,
+    PlannerSFT,
+    Report,
+    RLTraining,
+)
 from cppo_lib.runs.series import stamps
 
 
@@ -65,7 +75,8 @@ class Plan:
     Args:
         profile: a folder below `params/`.
         seeds: RL arms and their evaluations run with seeds 0 to seeds-1.
-        model: a model folder or hub id to use wherever the profile names a hub id or folder.
+        model: a model folder or hub id to use wherever the profile names a hub id or folder, but for the model that
+            02b_gate trains a gate from.
         limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
             0: all of them.
 
@@ -139,6 +150,8 @@ class Plan:
                 return self._compared(run, names)
             case PlannerSFT(distil_from=method):
                 return self._data(run) + ([] if method is None else [self._distilled(run, method)])
+            case GateTraining() as params:
+                return self._data(run) + self._gate_inputs(run, params)
             case RLTraining(policy=policy) as params:
                 start = self._policy(run, policy)
                 return self._data(run) + start + [other for other in self._gate(run, params) if other not in start]
@@ -153,7 +166,7 @@ class Plan:
                 ]
                 used = {benchmark for benchmark, _ in own}
                 data = [other for other in self.of("01_data_prep") if other.params.benchmark in used]
-                return data + self.of("03_rl_training") + records
+                return data + self.of("02b_gate") + self.of("03_rl_training") + records
             case _:
                 return []
 
@@ -227,19 +240,24 @@ class Plan:
         """What makes the model of the run's gate. Raises ParameterError when no such model is planned."""
         if params.gate != "trained":
             return [] if params.gate_model is None else self._policy(run, params.gate_model, "gate_model")
-        for other in self.of("02_planner_sft"):
-            assert isinstance(other.params, PlannerSFT)
-            if not other.params.gate_steps:
-                raise ParameterError(
-                    f"{paths.show(run.file)}: gate: trained needs a classifier: set gate_steps in "
-                    f"{paths.show(other.file)} above 0"
-                )
-            if other.params.prompt_style != params.prompt_style:
-                raise ParameterError(
-                    f"{paths.show(run.file)}: the gate's classifier reads prompt_style: {other.params.prompt_style}, "
-                    f"as in {paths.show(other.file)}: take it here too"
-                )
-        return self._policy(run, "sft", "gate")
+        gates = self.of("02b_gate")
+        if not any(isinstance(other.params, GateTraining) and other.params.epochs for other in gates):
+            fix = f"set epochs in {paths.show(gates[0].file)} above 0" if gates else "write a 02b_gate.yaml beside it"
+            raise ParameterError(f"{paths.show(run.file)}: gate: trained needs a gate that is trained: {fix}")
+        return gates
+
+    def _gate_inputs(self, run: Run, params: GateTraining) -> list[Run]:
+        """Planner SFT, and the evaluations of it, whose outcomes the gate's scores are compared with."""
+        sft = self.of("02_planner_sft") if params.labels is not None else self._policy(run, "sft", "labels")
+        start = self._policy(run, params.base_model, "base_model")
+        evaluated = [
+            other
+            for other in self.of("04_evaluation")
+            if isinstance(other.params, Evaluation)
+            and (other.params.method, other.params.policy) == (FROZEN, "sft")
+            and other.params.split != "train"
+        ]
+        return list({other.name: other for other in [*sft, *start, *evaluated]}.values())
 
     def _all_runs(self) -> Iterator[Run]:
         folder = paths.root() / "params" / self.profile
@@ -281,9 +299,10 @@ class Plan:
         match params:
             case DataPrep() | Evaluation():
                 return {"limit": min(self.limit, params.limit or self.limit)}
-            case PlannerSFT(sft_steps=steps, gate_steps=gate_steps):
-                gate = {"gate_steps": min(self.limit, gate_steps)} if gate_steps else {}
-                return {"sft_steps": min(self.limit, steps), **gate}
+            case PlannerSFT(sft_steps=steps):
+                return {"sft_steps": min(self.limit, steps)}
+            case GateTraining(epochs=epochs):  # too short to be any good, and let pass so that what follows it runs
+                return {"epochs": min(1, epochs), "accept_refused": True}
             case RLTraining(steps=steps, problems_per_step=problems):
                 fewer = self._fewer_problems(params) if problems > self.limit else {}
                 return {"steps": min(self.limit, steps), **fewer}

@@ -27,8 +27,9 @@ from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import with_role_adapters
 from cppo_lib.reward import plan_following
-from cppo_lib.reward.gate_classifier import TrainedGate
 from cppo_lib.reward.gate_llm import LLMGate
+from cppo_lib.reward.gate_rules import THRESHOLD
+from cppo_lib.reward.gate_verbaliser import VerbaliserGate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import RLTraining
@@ -135,26 +136,39 @@ def train(cfg: RLTraining) -> Path:
     return folder
 
 
-def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
-    """The frozen model of `gate: trained` or `gate: llm`, on the CPU; None for `rules`.
+def open_scorer(cfg: RLTraining) -> VerbaliserGate | LLMGate | None:
+    """The frozen model of `gate: trained` or `gate: llm` with its tau, on the CPU; None for `rules`.
 
     Raises:
-        MissingArtefactError: 02_planner_sft has trained no classifier, or not made the `gate_model`.
+        MissingArtefactError: 02b_gate has trained no gate, or 02_planner_sft not made the `gate_model`.
+        ParameterError: the gate was refused.
         ModelError: the model cannot be loaded.
     """
     if cfg.gate == "llm":
         assert cfg.gate_model is not None  # RLTraining has checked it
-        return LLMGate(store.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+        source = store.policy_source(cfg.profile, cfg.gate_model, cfg.seed)
+        return LLMGate(source, THRESHOLD if cfg.tau is None else cfg.tau)
     if cfg.gate == "rules":
         return None
-    stage = paths.runs_root() / cfg.profile / "02_planner_sft"
-    paths.require(stage / "summary.json", notebook="02_planner_sft")
+    stage = paths.runs_root() / cfg.profile / "02b_gate"
+    summary = store.read_json(paths.require(stage / "summary.json", notebook="02b_gate"))
     if not (stage / "gate").is_dir():
         raise MissingArtefactError(
-            f"{paths.show(stage / 'gate')} is missing: gate: trained needs a classifier, so set gate_steps above 0 and "
-            "run notebooks/02_planner_sft.ipynb again"
+            f"{paths.show(stage / 'gate')} is missing: gate: trained needs one, so set epochs above 0 and run "
+            "notebooks/02b_gate.ipynb again"
         )
-    return TrainedGate(store.checked(stage / "gate"), cfg.prompt_style)
+    gate = summary["gate"]
+    if not (gate["accepted"] or gate["accept_refused"]):
+        missed = ", ".join(
+            f"its {key.replace('_', ' ')} is {each['is']:.3f} and must be at least {each['least']}"
+            for key, each in gate["missed"].items()
+        )
+        raise ParameterError(
+            f"{paths.show(stage / 'gate')} was refused in validation: {missed}; train it on more or better labels, for "
+            "more epochs or at another tau, or set accept_refused: true in 02b_gate"
+        )
+    tau = gate["tau"] if cfg.tau is None else cfg.tau
+    return VerbaliserGate(store.checked(stage / "gate"), gate["prompt_style"], gate["max_length"], tau)
 
 
 def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -> ProblemFile:
@@ -175,7 +189,8 @@ def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -
 
 
 def _inputs(cfg: RLTraining) -> list[Path]:
-    """What the run reads of this profile: the training problems and, where it takes a model of it, the SFT stage."""
+    """What the run reads of this profile: the training problems and the stages whose models it takes."""
     stages = paths.runs_root() / cfg.profile
-    sft = [stages / "02_planner_sft" / "summary.json"] if cfg.uses_sft else []
-    return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
+    made = ["02_planner_sft"] if cfg.uses_sft else []
+    made += ["02b_gate"] if cfg.gate == "trained" else []
+    return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *(stages / name / "summary.json" for name in made)]
