@@ -116,6 +116,19 @@ rule planner_sft:
         "OMP_NUM_THREADS={threads} " + RUN
 
 
+rule gate:
+    input:
+        inputs("02b_gate"),
+    output:
+        "stamps/02b_gate.json",
+    log:
+        "logs/02b_gate.log",
+    params:
+        given=given("02b_gate"),
+    shell:
+        RUN
+
+
 rule rl_training:
     input:
         inputs("03_rl_training.{arm}.s{seed}"),

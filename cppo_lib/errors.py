@@ -35,5 +35,9 @@ class TrainingError(CPPOError):
     """A training run that cannot go on as its parameters say: names the step."""
 
 
+class AuditError(CPPOError):
+    """A joint run would have too little to learn from: says what is too sparse, and which stage to go back to."""
+
+
 class IsolationError(CPPOError):
     """The machine lacks an isolation layer that model-written code requires."""

@@ -20,7 +20,6 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -52,7 +51,7 @@ def load_policy(
         ModelError: the folder lacks weights or tokenizer files, its weights are not those of its config or base model,
             or the hub id cannot be reached.
     """
-    model, tokenizer = _load(name, AutoModelForCausalLM, trainable=trainable, dtype=dtype, device_map=device_map)
+    model, tokenizer = _load(name, trainable=trainable, dtype=dtype, device_map=device_map)
     model.get_output_embeddings().register_forward_pre_hook(_contiguous)
     return model, tokenizer
 
@@ -67,33 +66,8 @@ def _contiguous(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor,
     return tuple(each.contiguous() for each in inputs)
 
 
-def load_classifier(
-    name: str | Path, *, dtype: str = "float32", seed: int = 0
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model that gives a text one number (a logit), and its tokenizer.
-
-    Args:
-        name: a classifier's folder, or a causal language model to make one of: its output layer is left out, and the
-            new one is random, from `seed`.
-        dtype: of the weights.
-
-    Raises:
-        ModelError: as `load_policy`; or transformers has no classifier for the model.
-    """
-    torch.manual_seed(seed)
-    model, tokenizer = _load(
-        name,
-        AutoModelForSequenceClassification,
-        dtype=dtype,
-        num_labels=1,
-        problem_type="multi_label_classification",  # transformers' name for: a logistic loss on each label
-    )
-    model.config.pad_token_id = tokenizer.pad_token_id  # the model reads the last token that is no padding
-    return model, tokenizer
-
-
 def _load(
-    name: str | Path, loader: Any, *, trainable: bool = False, **options: Any
+    name: str | Path, *, trainable: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = hub_models.folder_of(name)
     adapter = (folder / ADAPTER).is_file()
@@ -107,8 +81,9 @@ def _load(
     with loading(what):
         tokenizer = load_tokenizer(folder)
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loader: Any = AutoModelForCausalLM  # typed as if it returned a model alone
         model, found = loader.from_pretrained(weights, **options)
-    _refuse_misfits(what, _misfits(model, found), "the config.json beside them")
+    _refuse_misfits(what, _misfits(found), "the config.json beside them")
     model.hub_model = hub  # what an adapter of it will name as its base
     if adapter:
         model = _attach(model, folder, trainable, base)
@@ -183,16 +158,13 @@ def _attach(model: Any, folder: Path, trainable: bool, base: str) -> Any:
     return adapted if trainable else adapted.merge_and_unload()
 
 
-def _misfits(model: PreTrainedModel, found: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
+def _misfits(found: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
     """What transformers reports of a load and takes random numbers for: tensors that are missing or of other sizes.
 
     It lists neither output weights that are tied to the embedding nor what a class is known to leave out, such as an
-    image tower. Where a classifier is made of a language model, one output layer comes in place of the other.
+    image tower.
     """
     missing, unexpected = set(found["missing_keys"]), set(found["unexpected_keys"])
-    if type(model).__name__ not in (model.config.architectures or ()) and "Classification" in type(model).__name__:
-        body = f"{model.base_model_prefix}."
-        missing, unexpected = ({key for key in keys if key.startswith(body)} for keys in (missing, unexpected))
     sizes = {
         f"{key} ({'x'.join(map(str, one))} for {'x'.join(map(str, other))})"
         for key, one, other in found["mismatched_keys"]
@@ -221,14 +193,13 @@ def _check_folder(folder: Path, weights: str) -> None:
         raise ModelError(f"{folder} holds no tokenizer (tokenizer_config.json): save the tokenizer beside the weights")
 
 
-def with_adapter(model: Any, *, rank: int, seed: int, task: str = "CAUSAL_LM") -> Any:
+def with_adapter(model: Any, *, rank: int, seed: int) -> Any:
     """The model with a trainable LoRA adapter (Hu et al. 2021) on every linear layer, the output layer excepted.
 
     Args:
         model: a plain model, or one that has an adapter already: that one is trained further, at its own rank.
         rank: of the adapter's matrices; 0 returns the model as it is, and all its weights are trained.
         seed: of the adapter's initial weights, with which the model still computes what it did before.
-        task: PEFT's name of what the model is for; of a classifier (`SEQ_CLS`) the output layer is trained too.
 
     Adapters scale by alpha / rank = 2 and have no dropout, so that the sampled and the trained policy are the same.
     Raises ModelError when the model has an adapter of another rank, or has one and rank is 0.
@@ -243,7 +214,7 @@ def with_adapter(model: Any, *, rank: int, seed: int, task: str = "CAUSAL_LM") -
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted: Any = get_peft_model(model, lora)
     if hub := getattr(model, "hub_model", None):
         lora.base_model_name_or_path, lora.revision = hub.repo, hub.commit  # not where the cache of this machine is

@@ -80,7 +80,7 @@ METHODS = {
     "reward_sum": Method("Reward J + R_out", REWARD),
     "reward_outcome": Method("Reward R_out", REWARD),
     "reward_gate": Method("Reward J", REWARD),
-    "gate_trained": Method("Gate: classifier", REWARD),
+    "gate_trained": Method("Gate: trained", REWARD),
     "gate_llm": Method("Gate: chat model", REWARD),
     "tests_fraction": Method("R_out: share of tests", REWARD),
     "credit_own": Method("Credit: own", CREDIT),

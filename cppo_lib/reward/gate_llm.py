@@ -18,7 +18,7 @@ from cppo_lib.errors import ModelError
 from cppo_lib.model import policy as models
 from cppo_lib.model.decoding import by_length, padded
 from cppo_lib.model.hf_engine import memory_errors
-from cppo_lib.reward.gate_rules import Candidate
+from cppo_lib.reward.gate_rules import THRESHOLD, Candidate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.replies import normalise
 
@@ -39,12 +39,14 @@ class LLMGate:
 
     Args:
         name: a model folder or hub id.
+        threshold: tau; a tuple with a score above it is accepted.
 
     Raises:
         ModelError: the model cannot be loaded, has no chat template, or has no tokens for yes and no.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threshold: float = THRESHOLD) -> None:
+        self.threshold = threshold
         model, tokenizer = models.load_policy(name, dtype=models.sampling_dtype())
         self._model: Any = model.eval().requires_grad_(False)
         self._style = PromptStyle("instruct", tokenizer)

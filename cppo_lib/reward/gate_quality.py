@@ -1,7 +1,7 @@
 """How good is the gate? Its decisions on tuples whose validity is known, and the rates that follow from them.
 
-A valid tuple is spoilt in one of four ways (`KINDS`); from both, the gate's classifier learns what to refuse, and
-gates are tested on others.
+A valid tuple is spoilt in one of four ways (`KINDS`); from both, the trained gate learns what to refuse, and gates are
+tested on others.
 
     repeated       a method stands twice, in the same words: the gate's rules find it
     paraphrased    a method stands twice, the second time in other words
@@ -9,37 +9,50 @@ gates are tested on others.
     garbled        a method is no method: its letters are shuffled, or its words are mixed with another's
 
 Wordings of a paraphrase come in two sets, one to learn from and one to be tested on, so that a gate is not praised for
-knowing a phrase by heart. Everything is drawn from an explicit seed. The abstract does not define J_psi; this is ours.
+knowing a phrase by heart. Everything is drawn from an explicit seed. The authors' labels are a judge's and are not
+public; these are ours.
 
 Tuples to be tested on are, for crossroads, K methods of each development problem's family (`catalogue_tuples`). No
 other benchmark knows valid tuples of its development problems; there a fifth of the problems that planner SFT distils
-is kept from the classifier (`kept_apart`), where a tuple that passed the gate and the tests counts as valid.
+is kept from the gate (`kept_apart`), where a tuple that passed the gate and the tests counts as valid. Of labels that a
+user brings, those that the gate was validated with.
 
-02_planner_sft writes the decisions of the rules and of its classifier to `gate_decisions.parquet`, and its command line
-those of a chat model to `gate_decisions.<model>.parquet` beside it. Columns:
+02b_gate writes the decisions of the rules and of the gate that it has trained to `gate_decisions.parquet`, and its
+command line those of a chat model to `gate_decisions.<model>.parquet` beside it. Columns:
 
     problem_id  kind (valid or how it was spoilt)  valid (bool)  gate  accepted (bool)  score (null for the rules)
+
+Whether a gate knows in advance what a solver will achieve is another question. `gate_outcomes.parquet` has, for
+recorded tuples of the SFT planner, what the SFT solver, which is frozen there, reached with them:
+
+    benchmark  split  problem_id  tuple_index  gate  score (of the rules J; 0 where these refuse)  passed (R_out, bool)
 """
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
 
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import ParameterError
-from cppo_lib.reward.gate_rules import THRESHOLD, Candidate, Scorer, gate
+from cppo_lib.reward.gate_rules import Candidate, Scorer, gate
 from cppo_lib.rollout.plans import ParsedTuple
 from cppo_lib.rollout.replies import normalise
 
 RECORDS = "gate_decisions.parquet"
-KEPT = 5  # of so many distilled problems one is kept from the classifier
+OUTCOMES = "gate_outcomes.parquet"
+FROZEN = "sft"  # the method whose recorded tuples those are
+KEPT = 5  # of so many distilled problems one is kept from the gate
 Kind = Literal["valid", "repeated", "paraphrased", "other_problem", "garbled"]
 KINDS: tuple[Kind, ...] = ("repeated", "paraphrased", "other_problem", "garbled")
 WORDINGS = {
@@ -47,15 +60,18 @@ WORDINGS = {
     "held_out": ("take {}", "the same {}", "{} instead", "with {} in mind", "apply {}"),
 }
 """Ways to say the same method again."""
+MEASURES = ("auc", "average_precision", "balanced_accuracy", "precision", "recall")
+Booleans = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 _Methods = Mapping[str, Mapping[str, str]]  # per group its methods, by their normal form
 
 
 @dataclass(frozen=True)
 class Example:
-    """A tuple with what is known about it: `kind` is `valid`, or how it was spoilt."""
+    """A tuple with what is known about it: `kind` is `valid`, or how it was spoilt (`KINDS`, or a judge's word)."""
 
     candidate: Candidate
-    kind: Kind
+    kind: str
 
     @property
     def valid(self) -> bool:
@@ -82,8 +98,8 @@ def examples(tuples: Sequence[Candidate], *, seed: int, held_out: bool = False) 
     groups = {group_of(one.problem) for one in many}
     if len(groups) < 2:
         raise ParameterError(
-            f"the gate's classifier needs tuples of two methods or more for two different problems, and there are "
-            f"{len(many)} of {len(groups)}: set gate_steps: 0, or gather more tuples"
+            f"a gate that is trained needs tuples of two methods or more for two different problems, and there are "
+            f"{len(many)} of {len(groups)}: set epochs: 0 in 02b_gate, or gather more tuples"
         )
     wordings = WORDINGS["held_out" if held_out else "learnt"]
     methods: dict[str, dict[str, str]] = {group: {} for group in sorted(groups)}
@@ -117,7 +133,7 @@ def _foreign(one: Candidate, methods: _Methods, rng: random.Random) -> str:
         foreign = [method for words, method in methods[group].items() if words not in known]
         if foreign:
             return rng.choice(foreign)
-    raise ParameterError("all problems have the same methods, so that none is of another problem: set gate_steps: 0")
+    raise ParameterError("all problems have the same methods, so that none is of another problem: set epochs: 0")
 
 
 def _garble(method: str, other: str, rng: random.Random) -> str:
@@ -154,7 +170,7 @@ def catalogue_tuples(problems: Iterable[Problem], k: int, seed: int) -> list[Can
 
 
 def kept_apart(tuples: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """The tuples that the classifier may learn from, and those of the problems that are kept from it."""
+    """The tuples that the gate may learn from, and those of the problems that are kept from it."""
     parts: tuple[list[Candidate], list[Candidate]] = ([], [])
     for one in tuples:
         parts[zlib.crc32(group_of(one.problem).encode()) % KEPT == 0].append(one)
@@ -183,7 +199,7 @@ def decisions(found: Sequence[Example], name: str, scorer: Scorer | None) -> lis
                 "kind": example.kind,
                 "valid": example.valid,
                 "gate": name,
-                "accepted": ok and (score is None or score > THRESHOLD),
+                "accepted": ok and (score is None or scorer is None or score > scorer.threshold),
                 "score": score,
             }
         )
@@ -198,14 +214,62 @@ def frame_of(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per gate: precision, recall and the share of each kind of corruption that it accepts. NaN without such tuples."""
+    """Per gate: its `measures`, and the share of each kind of corruption that it accepts. NaN without such tuples.
+
+    A tuple that the rules refuse has score 0; the score of one that they accept is theirs where the gate has none.
+    """
     rows = {}
     for name, part in frame.groupby("gate", sort=False):
-        accepted = part[part["accepted"]]
         kinds = part[~part["valid"]].groupby("kind", sort=False)["accepted"].mean()
+        accepted = part["accepted"].to_numpy(bool)
+        scores = part["score"].fillna(part["accepted"].astype(float)).to_numpy(float)
         rows[str(name)] = {
-            "precision": accepted["valid"].mean(),
-            "recall": part.loc[part["valid"], "accepted"].mean(),
+            **measures(part["valid"].to_numpy(bool), scores, accepted),
             **{str(kind): float(share) for kind, share in kinds.items()},
         }
     return pd.DataFrame(rows).T.astype(float)
+
+
+def measures(valid: Booleans, scores: Floats, accepted: Booleans) -> dict[str, float]:
+    """How well scores (n,) tell valid tuples from others, and how well the decisions made of them do.
+
+    Keys `MEASURES`: precision, the share of accepted tuples that are valid; recall, that of valid tuples that are
+    accepted; balanced accuracy, the mean of recall and of the share of invalid tuples that are refused; `auc` and
+    `average_precision`. NaN where there is nothing to take a share of.
+    """
+    recall, refused = _mean(accepted[valid]), _mean(~accepted[~valid])
+    return {
+        "auc": auc(valid, scores),
+        "average_precision": average_precision(valid, scores),
+        "balanced_accuracy": (recall + refused) / 2,
+        "precision": _mean(valid[accepted]),
+        "recall": recall,
+    }
+
+
+def _mean(values: Booleans) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def auc(valid: Booleans, scores: Floats) -> float:
+    """How often a valid tuple has a higher score than an invalid one, ties counted half; NaN without such a pair.
+
+    That is the area under the ROC curve (Mann and Whitney's U over the number of pairs).
+    """
+    pairs = int(valid.sum()) * int((~valid).sum())
+    if not pairs:
+        return math.nan
+    return float(stats.mannwhitneyu(scores[valid], scores[~valid], method="asymptotic").statistic) / pairs
+
+
+def average_precision(valid: Booleans, scores: Floats) -> float:
+    """Mean over the valid tuples of the precision at their score, tuples of equal scores taken together; NaN of none.
+
+    That is the sum over thresholds of precision times the gain in recall, without interpolation.
+    """
+    if not valid.any():
+        return math.nan
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # last place of each run of equal scores
+    hits = valid[order].cumsum()[ends]
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])

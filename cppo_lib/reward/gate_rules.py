@@ -5,7 +5,8 @@
 code, (3) no two are the same, whatever marks, numbers and labels they have (`1. Method 1: Sorting`); other words for
 the same method pass.
 Training may add a fourth, (4) every method is plausible for the problem, which a frozen model scores: a chat
-model that is asked (`cppo_lib.reward.gate_llm`) or a classifier with weights psi (`cppo_lib.reward.gate_classifier`).
+model that is asked (`cppo_lib.reward.gate_llm`) or one with weights psi that was trained for it
+(`cppo_lib.reward.gate_verbaliser`).
 Evaluation uses the rules alone, so that the valid rates of all methods mean the same. The abstract does not define
 J_psi; this is our default. How good a gate is, `cppo_lib.reward.gate_quality` asks.
 """
@@ -23,7 +24,7 @@ from cppo_lib.rollout.replies import normalise
 from cppo_lib.rollout.two_stage import Member
 
 _ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
-THRESHOLD = 0.5  # a tuple is plausible when its score is above it
+THRESHOLD = 0.5  # tau where nothing else is said: a tuple is plausible when its score is above it
 IMPLAUSIBLE = "implausible"
 _CODE = re.compile(
     r"```|\bdef \w+\(|\bimport \w|\breturn\b.*[(\[=]|\bprint\(|\w+\[\w+\]\s*=|[{};]|==|\+=|\bfor \w+ in .*:"
@@ -77,7 +78,13 @@ class Candidate:
 
 
 class Scorer(Protocol):
-    """Condition (4): a frozen model that says how likely it is that every method of a tuple is plausible."""
+    """Condition (4): a frozen model that says how likely it is that every method of a tuple is plausible.
+
+    Attributes:
+        threshold: tau; a tuple is accepted when its score is above it.
+    """
+
+    threshold: float
 
     def scores(self, candidates: Sequence[Candidate]) -> list[float]:
         """A number between 0 and 1 for each tuple, in order. Involves no other process of a distributed run."""
@@ -107,7 +114,7 @@ def gated(members: Sequence[Member], scorer: Scorer | None = None) -> list[Gated
     if scorer is not None and passed:
         asked = [Candidate(members[i].problem, plan.methods) for i in passed if (plan := members[i].parsed) is not None]
         for i, score in zip(passed, scorer.scores(asked), strict=True):
-            if score <= THRESHOLD:
+            if score <= scorer.threshold:
                 decisions[i] = GateDecision(False, IMPLAUSIBLE)
     return [
         GatedMember(**vars(member), valid=j.valid if j else None, refusal=j.reason if j else "")

@@ -170,9 +170,16 @@ def truly_valid(member: Member) -> bool | None:
     """Does the tuple name K different methods of the problem's family? None where nobody knows, or without a tuple."""
     if member.parsed is None or "hidden_method" not in member.problem.meta:
         return None
-    family = crossroads.family_of(member.problem)
-    named = {crossroads.method_named(family, method) for method in member.parsed.methods}
-    return member.parsed.complete and None not in named and len(named) == len(member.parsed.methods)
+    return member.parsed.complete and not violation(member.problem, member.parsed.methods)
+
+
+def violation(problem: Problem, methods: Sequence[str]) -> str:
+    """What is wrong with a tuple for a crossroads problem, by its family's catalogue; empty where it is valid."""
+    family = crossroads.family_of(problem)
+    named = [crossroads.method_named(family, method) for method in methods]
+    if None in named:
+        return "wrong task"
+    return "harmful duplicate" if len(set(named)) < len(named) else ""
 
 
 def followed(member: Member, implemented: Sequence[str | None]) -> list[bool | None]:

@@ -17,6 +17,7 @@ from cppo_lib.artefacts import paths
 from cppo_lib.data.registry import BENCHMARKS, Split
 from cppo_lib.errors import ParameterError
 from cppo_lib.model.engine import EngineName
+from cppo_lib.reward.gate_rules import THRESHOLD
 from cppo_lib.reward.rewards import PLANNER_REWARDS, SOLVER_CREDITS, OutcomeReward
 from cppo_lib.rollout.plans import PlanFormat, labels_of
 from cppo_lib.rollout.procedures import PROCEDURES
@@ -34,6 +35,7 @@ from cppo_lib.trainer.advantages import (
     SolverGrouping,
 )
 
+RELEASED = "released"
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
@@ -191,11 +193,6 @@ class PlannerSFT(Params):
     microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
     gradient_checkpointing: bool = Field(description=CHECKPOINTING)
     sft_lr: Number = Field(gt=0, le=0.1, description="peak learning rate of SFT")
-    gate_steps: int = Field(
-        ge=0,
-        description="optimiser steps of the gate's classifier, which starts from the base model (scratch: from the "
-        f"planner); 0: none is trained ({OURS})",
-    )
     k: int = Field(ge=1, le=64, description="methods per tuple (K; the paper: 4)")
     also_k: list[Annotated[int, Field(ge=2, le=64)]] = Field(
         description="further tuple sizes that the planner learns, for arms with another k (plans of one method are "
@@ -223,6 +220,72 @@ class PlannerSFT(Params):
         return self
 
 
+class GateTraining(Params):
+    """02b_gate: the gate J_psi, trained from labelled tuples and accepted or refused by its validation."""
+
+    notebook = "02b_gate"
+
+    base_model: PolicyName = Field(
+        description="what the gate is trained from: `sft` or `base` of this profile, a model folder or a hub id "
+        f"({RELEASED}: Qwen3.5-0.8B-Base). MODEL replaces policies and leaves it alone, since a gate need not be as "
+        "large as what it judges"
+    )
+    prompt_style: StyleName = Field(
+        description="wording of the question: `brief` for the tiny model; the others share one, read as plain text"
+    )
+    labels: str | None = Field(
+        description="a JSONL file of labelled tuples, from the repository root, in the schema of "
+        "cppo_lib.reward.gate_records; null: made of the tuples that planner SFT learns, and of corruptions of them"
+    )
+    sampled: int = Field(
+        ge=0,
+        le=64,
+        description="plans of the SFT planner to label as well, for each problem of the corpus; crossroads only "
+        f"({OURS})",
+    )
+    k: int = Field(ge=1, le=64, description="methods per tuple, of which each labelled plan must list as many (K)")
+    lora_rank: int = Field(
+        ge=0, le=512, description=f"rank of the LoRA adapter that is trained; 0: all weights ({RELEASED}: 0)"
+    )
+    epochs: int = Field(
+        ge=0, description=f"passes over the labels, with a validation after each; 0: no gate is trained ({RELEASED}: 3)"
+    )
+    batch: int = Field(ge=1, description=f"tuples per optimiser step ({RELEASED}: 8)")
+    microbatches: int = Field(ge=1, description="forward-backward passes per step; more: less memory")
+    gradient_checkpointing: bool = Field(description=CHECKPOINTING)
+    learning_rate: Number = Field(gt=0, le=0.1, description=f"peak AdamW learning rate ({RELEASED}: 1e-5)")
+    max_length: int = Field(
+        ge=16,
+        description="tokens of the longest question; a longer one loses the end of its plan, then of its problem "
+        f"({RELEASED}: 1024)",
+    )
+    tau: Number = Field(
+        ge=0,
+        le=1,
+        description=f"a tuple is valid when its score is above it, in validation and in RL ({RELEASED}: .17)",
+    )
+    min_auc: Number = Field(ge=0, le=1, description=f"least AUC on validation tuples ({RELEASED}: .75)")
+    min_balanced_accuracy: Number = Field(ge=0, le=1, description=f"least balanced accuracy at tau ({RELEASED}: .70)")
+    min_precision: Number = Field(ge=0, le=1, description=f"least precision at tau ({RELEASED}: .65)")
+    min_recall: Number = Field(ge=0, le=1, description=f"least recall at tau ({RELEASED}: .65)")
+    accept_refused: bool = Field(
+        description="let `gate: trained` of 03_rl_training use the gate even if it misses one of these"
+    )
+
+    @property
+    def least(self) -> dict[str, float]:
+        """The least value of each measure with which the gate is accepted."""
+        return {key: getattr(self, f"min_{key}") for key in ("auc", "balanced_accuracy", "precision", "recall")}
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        if self.sampled and (self.labels is not None or self.benchmark != "crossroads"):
+            raise ValueError("sampled plans are labelled by crossroads' truth, beside labels: null: set sampled: 0")
+        if self.batch % self.microbatches:
+            raise ValueError(f"microbatches={self.microbatches} must divide batch={self.batch}")
+        return self
+
+
 class TrainingRollouts(Params):
     """How tuples and programs are sampled for training: what an RL run and the audit before it have in common."""
 
@@ -237,12 +300,16 @@ class TrainingRollouts(Params):
     group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
     gate: Literal["rules", "llm", "trained"] = Field(
         description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
-        "is asked about each calls it plausible for the problem; `trained`, and the classifier of 02_planner_sft "
-        f"accepts them ({OURS})"
+        "is asked about each calls it plausible for the problem; `trained`, and the gate of 02b_gate accepts "
+        f"them ({OURS})"
     )
     gate_model: PolicyName | None = Field(
         description="the chat model that `gate: llm` asks: `base` or `sft` of this profile, a model folder or a hub "
         "id; null with another gate"
+    )
+    tau: Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)] | None = Field(
+        description="a tuple is valid when the score of its gate's model is above it; null: the gate's own, which is "
+        f"the tau of 02b_gate, and {THRESHOLD} for `gate: llm`"
     )
     solver_prompt: SolverPrompt = Field(description=SOLVER_PROMPT)
     unreadable: Unreadable = Field(description=UNREADABLE)
@@ -266,6 +333,8 @@ class TrainingRollouts(Params):
 
     @model_validator(mode="after")
     def _gate_model_fits(self) -> Self:
+        if self.gate == "rules" and self.tau is not None:
+            raise ValueError("key 'tau' is about the score of a model, and gate: rules has none: write null")
         if (self.gate == "llm") != (self.gate_model is not None):
             fix = "name a chat model" if self.gate == "llm" else "write null"
             raise ValueError(f"key 'gate_model' is for gate: llm, and this is gate: {self.gate}: {fix}")
@@ -279,7 +348,7 @@ class TrainingRollouts(Params):
     @property
     def uses_sft(self) -> bool:
         """Does the run take a model that 02_planner_sft has made?"""
-        return self.gate == "trained" or not {self.policy, self.gate_model}.isdisjoint(paths.MADE_POLICIES)
+        return not {self.policy, self.gate_model}.isdisjoint(paths.MADE_POLICIES)
 
 
 class RLTraining(TrainingRollouts):
@@ -412,14 +481,6 @@ class RLTraining(TrainingRollouts):
     def _gate_fits(self) -> Self:
         if self.gate != "rules" and self.algorithm not in PLANNED:
             raise ValueError(f"gate: {self.gate} judges tuples, which {self.algorithm} has none of: set gate: rules")
-        if (self.gate == "llm") != (self.gate_model is not None):
-            fix = "name a chat model" if self.gate == "llm" else "write null"
-            raise ValueError(f"key 'gate_model' is for gate: llm, and this is gate: {self.gate}: {fix}")
-        if self.gate == "llm" and self.prompt_style == "brief":
-            raise ValueError(
-                "gate: llm asks a chat model questions, and with prompt_style: brief the model was taught to answer "
-                "none: set gate: trained or rules"
-            )
         return self
 
     @model_validator(mode="after")
@@ -443,7 +504,7 @@ class Audit(TrainingRollouts):
     notebook = "03a_audit"
 
     arms: list[Name] = Field(description="arms that wait for the verdict")
-    problems: int = Field(ge=2, description="training problems to look at, each with group_size tuples")
+    problems: int = Field(ge=1, description="training problems to look at, each with group_size tuples")
     go_on: bool = Field(description="train after the verdict `no-go` all the same")
     batch_size: int = Field(ge=1, description="sequences generated at a time; it changes no attempt")
 
@@ -590,6 +651,6 @@ class StrategyDiversity(Report):
 MODELS: dict[str, type[Params]] = {
     model.notebook: model
     for model in (
-        DataPrep, PlannerSFT, RLTraining, Audit, Evaluation, PaperTables, Figures, StrategyDiversity
+        DataPrep, PlannerSFT, GateTraining, RLTraining, Audit, Evaluation, PaperTables, Figures, StrategyDiversity
     )
 }  # fmt: skip

@@ -59,6 +59,11 @@ UNLIKELINESS = 0.25  # the authors' beta: the likeliest sample loses almost a qu
 SAME_LOGP = 1e-4  # nats; equal sequences in batches of different padding differ by rounding
 
 
+def rows_per_member(algorithm: str, k: int) -> int:
+    """Rows of a batch that a member of a group has: its plan, its K programs, or both."""
+    return (0 if algorithm == "planner" else k) + (algorithm in PLANNED)
+
+
 class Rule(Protocol):
     """`rule(rewards, k=4)`: rewards and result of shape (..., n), the last axis being one group."""
 

@@ -13,7 +13,7 @@ from cppo_lib.errors import ParameterError
 from cppo_lib.model.adapters import Role
 from cppo_lib.rollout.prompts import SolverPrompt
 from cppo_lib.rollout.task import Unreadable
-from cppo_lib.trainer.advantages import PLANNED, Cut, LogprobsAt, LossMean, SolverGrouping
+from cppo_lib.trainer.advantages import PLANNED, Cut, LogprobsAt, LossMean, SolverGrouping, rows_per_member
 
 # TRL internals that CPPOTrainer overrides or calls, with the parameters it relies on.
 _TRL_SIGNATURES = {
@@ -93,7 +93,7 @@ class Objective:
     @property
     def attempts(self) -> int:
         """Programs of a member: K, or none where plans are trained alone."""
-        return 0 if self.algorithm == "planner" else self.k
+        return self.block - self.planned
 
     @property
     def procedure(self) -> Literal["direct", "tuple"]:
@@ -102,7 +102,7 @@ class Objective:
     @property
     def block(self) -> int:
         """Rows per member."""
-        return self.attempts + self.planned
+        return rows_per_member(self.algorithm, self.k)
 
     def temperature_of(self, role: Role) -> float:
         """The temperature at which the role's samples are drawn."""

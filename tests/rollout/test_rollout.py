@@ -15,7 +15,7 @@ from cppo_lib.model.engine import Completion, Place
 from cppo_lib.model.tiny import build_tokenizer
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import GatedMember, gated
-from cppo_lib.reward.score import cut_shares, score, statistics
+from cppo_lib.reward.score import score, statistics
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.verifier import Verifier
@@ -219,9 +219,7 @@ def test_an_attempt_that_was_not_made_is_not_run_and_counts_as_failed(verifier) 
     assert scored.rewards.shape == (2 * (K + 1),) and len(scored.samples) == 2 * (K + 1)
     assert [row["verdict"] for row in scored.attempt_rows()][:K] == ["NA"] * K
     assert statistics(scored)["followed"] == 0.5
-    assert (
-        cut_shares(scored, [STYLE.tokenizer.eos_token_id], max_plan_tokens=20, max_program_tokens=30)["plans_cut"] == 0
-    )
+    assert statistics(scored)["plans_cut"] == 0
 
 
 def test_without_a_named_method_nothing_is_followed(verifier):

@@ -19,10 +19,23 @@ from pathlib import Path
 
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
+from cppo_lib.reward.gate_quality import FROZEN
 from cppo_lib.runs import config
 from cppo_lib.runs.dependencies import notebook_path
-from cppo_lib.runs.parameters import DataPrep, Evaluation, PaperTables, Params, PlannerSFT, Report, RLTraining
+from cppo_lib.runs.parameters import (
+    Audit,
+    DataPrep,
+    Evaluation,
+    GateTraining,
+    PaperTables,
+    Params,
+    PlannerSFT,
+    Report,
+    RLTraining,
+    TrainingRollouts,
+)
 from cppo_lib.runs.series import stamps
+from cppo_lib.trainer.advantages import rows_per_member
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,8 @@ class Plan:
     Args:
         profile: a folder below `params/`.
         seeds: RL arms and their evaluations run with seeds 0 to seeds-1.
-        model: a model folder or hub id to use wherever the profile names a hub id or folder.
+        model: a model folder or hub id to use wherever the profile names a hub id or folder, but for the model that
+            02b_gate trains a gate from.
         limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
             0: all of them.
 
@@ -139,9 +153,12 @@ class Plan:
                 return self._compared(run, names)
             case PlannerSFT(distil_from=method):
                 return self._data(run) + ([] if method is None else [self._distilled(run, method)])
-            case RLTraining(policy=policy) as params:
+            case GateTraining() as params:
+                return self._data(run) + self._gate_inputs(run, params)
+            case TrainingRollouts(policy=policy) as params:
                 start = self._policy(run, policy)
-                return self._data(run) + start + [other for other in self._gate(run, params) if other not in start]
+                gate = [other for other in self._gate(run, params) if other not in start]
+                return self._data(run) + start + gate + self._audits(params)
             case Evaluation(policy=policy, tune_on=tune_on) as params:
                 return self._data(run, tune_on) + self._policy(run, policy) + self._same_tries(run, params)
             case Report(cells=cells):
@@ -153,7 +170,7 @@ class Plan:
                 ]
                 used = {benchmark for benchmark, _ in own}
                 data = [other for other in self.of("01_data_prep") if other.params.benchmark in used]
-                return data + self.of("03_rl_training") + records
+                return data + self.of("02b_gate") + self.of("03_rl_training") + records
             case _:
                 return []
 
@@ -223,23 +240,39 @@ class Plan:
             )
         return found
 
-    def _gate(self, run: Run, params: RLTraining) -> list[Run]:
+    def _audits(self, params: Params) -> list[Run]:
+        """The audits that the run waits for, of its own seed."""
+        return [
+            other
+            for other in self.of("03a_audit")
+            if isinstance(params, RLTraining)
+            and isinstance(other.params, Audit)
+            and params.arm in other.params.arms
+            and params.seed == other.params.seed
+        ]
+
+    def _gate(self, run: Run, params: TrainingRollouts) -> list[Run]:
         """What makes the model of the run's gate. Raises ParameterError when no such model is planned."""
         if params.gate != "trained":
             return [] if params.gate_model is None else self._policy(run, params.gate_model, "gate_model")
-        for other in self.of("02_planner_sft"):
-            assert isinstance(other.params, PlannerSFT)
-            if not other.params.gate_steps:
-                raise ParameterError(
-                    f"{paths.show(run.file)}: gate: trained needs a classifier: set gate_steps in "
-                    f"{paths.show(other.file)} above 0"
-                )
-            if other.params.prompt_style != params.prompt_style:
-                raise ParameterError(
-                    f"{paths.show(run.file)}: the gate's classifier reads prompt_style: {other.params.prompt_style}, "
-                    f"as in {paths.show(other.file)}: take it here too"
-                )
-        return self._policy(run, "sft", "gate")
+        gates = self.of("02b_gate")
+        if not any(isinstance(other.params, GateTraining) and other.params.epochs for other in gates):
+            fix = f"set epochs in {paths.show(gates[0].file)} above 0" if gates else "write a 02b_gate.yaml beside it"
+            raise ParameterError(f"{paths.show(run.file)}: gate: trained needs a gate that is trained: {fix}")
+        return gates
+
+    def _gate_inputs(self, run: Run, params: GateTraining) -> list[Run]:
+        """Planner SFT, and the evaluations of it, whose outcomes the gate's scores are compared with."""
+        sft = self.of("02_planner_sft") if params.labels is not None else self._policy(run, "sft", "labels")
+        start = self._policy(run, params.base_model, "base_model")
+        evaluated = [
+            other
+            for other in self.of("04_evaluation")
+            if isinstance(other.params, Evaluation)
+            and (other.params.method, other.params.policy) == (FROZEN, "sft")
+            and other.params.split != "train"
+        ]
+        return list({other.name: other for other in [*sft, *start, *evaluated]}.values())
 
     def _all_runs(self) -> Iterator[Run]:
         folder = paths.root() / "params" / self.profile
@@ -252,7 +285,7 @@ class Plan:
             )
         for path in files:
             params = config.load_params(path)
-            seeded = isinstance(params, RLTraining) or (
+            seeded = isinstance(params, TrainingRollouts) or (
                 isinstance(params, Evaluation) and params.policy.startswith("arm:")
             )
             for seed in range(self.seeds) if seeded else [params.seed]:
@@ -268,11 +301,11 @@ class Plan:
                 given["seeds"] = self.seeds
             case PlannerSFT(base_model=name) if self.model and name != "scratch":
                 given["base_model"] = self.model
-            case RLTraining(policy=name) | Evaluation(policy=name) if (
+            case TrainingRollouts(policy=name) | Evaluation(policy=name) if (
                 self.model and name not in paths.MADE_POLICIES and not name.startswith("arm:")
             ):
                 given["policy"] = self.model
-        asked = params.gate_model if isinstance(params, RLTraining) else None
+        asked = params.gate_model if isinstance(params, TrainingRollouts) else None
         if self.model and asked is not None and asked not in paths.MADE_POLICIES:
             given["gate_model"] = self.model
         return given
@@ -281,12 +314,15 @@ class Plan:
         match params:
             case DataPrep() | Evaluation():
                 return {"limit": min(self.limit, params.limit or self.limit)}
-            case PlannerSFT(sft_steps=steps, gate_steps=gate_steps):
-                gate = {"gate_steps": min(self.limit, gate_steps)} if gate_steps else {}
-                return {"sft_steps": min(self.limit, steps), **gate}
+            case PlannerSFT(sft_steps=steps):
+                return {"sft_steps": min(self.limit, steps)}
+            case GateTraining(epochs=epochs):  # too short to be any good, and let pass so that what follows it runs
+                return {"epochs": min(1, epochs), "accept_refused": True}
             case RLTraining(steps=steps, problems_per_step=problems):
                 fewer = self._fewer_problems(params) if problems > self.limit else {}
                 return {"steps": min(self.limit, steps), **fewer}
+            case Audit(problems=problems):
+                return {"problems": min(self.limit, problems), "go_on": True}
             case Report():
                 return {"figures_dir": ""}
             case _:
@@ -294,7 +330,7 @@ class Plan:
 
     def _fewer_problems(self, arm: RLTraining) -> dict[str, int]:
         """An optimiser step on as many problems as the splits then hold, in micro-batches that divide its rows."""
-        rows = self.limit * arm.group_size * (arm.k + (arm.algorithm == "cppo"))
+        rows = self.limit * arm.group_size * rows_per_member(arm.algorithm, arm.k)
         return {"problems_per_step": self.limit, "microbatches": math.gcd(arm.microbatches, rows)}
 
     def _run(self, path: Path, params: Params, given: dict[str, str | int]) -> Run:

@@ -22,17 +22,15 @@ import torch
 
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.artefacts.progress import log
-from cppo_lib.data.problem import ProblemFile
-from cppo_lib.errors import MissingArtefactError, ModelError, ParameterError
+from cppo_lib.errors import ModelError, ParameterError
 from cppo_lib.model import policy as models
 from cppo_lib.model.adapters import with_role_adapters
 from cppo_lib.reward import plan_following
-from cppo_lib.reward.gate_classifier import TrainedGate
-from cppo_lib.reward.gate_llm import LLMGate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.stages import data_prep
+from cppo_lib.runs.stages.rollouts import inputs_of, open_scorer, short_problems
 from cppo_lib.trainer import checkpoints
 from cppo_lib.trainer.cppo_trainer import CPPOTrainer
 from cppo_lib.trainer.objective import Objective, grpo_config
@@ -62,7 +60,7 @@ def train(cfg: RLTraining) -> Path:
     commits = models.commits(start)
     if cfg.gate_model is not None:
         commits |= models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
-    store.resumable_dir(folder, dependencies.fingerprint(cfg, _inputs(cfg), commits))
+    store.resumable_dir(folder, dependencies.fingerprint(cfg, inputs_of(cfg), commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
@@ -76,7 +74,7 @@ def train(cfg: RLTraining) -> Path:
             f"the chat template of {cfg.policy!r} begins a thought although it is asked not to, so that limits on "
             "tokens would cut plans and programs before they begin: name a model whose template can leave thoughts out"
         )
-    short = short_problems(cfg, problems, style)
+    short = short_problems(cfg, problems, style, "problems_per_step")
     # Before TRL's configuration, which may ask that models be split over processes: the gate is each process's own.
     scorer = open_scorer(cfg)
     objective = Objective(**cfg.model_dump(include={field.name for field in fields(Objective)}))
@@ -139,54 +137,6 @@ def train(cfg: RLTraining) -> Path:
         },
     }
     artefacts = [folder / "policy", folder / "metrics.jsonl"]
-    notes.write_summary(folder, cfg, values=values, artefacts=artefacts, inputs=_inputs(cfg))
+    notes.write_summary(folder, cfg, values=values, artefacts=artefacts, inputs=inputs_of(cfg))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder
-
-
-def open_scorer(cfg: RLTraining) -> TrainedGate | LLMGate | None:
-    """The frozen model of `gate: trained` or `gate: llm`, on the CPU; None for `rules`.
-
-    Raises:
-        MissingArtefactError: 02_planner_sft has trained no classifier, or not made the `gate_model`.
-        ModelError: the model cannot be loaded.
-    """
-    if cfg.gate == "llm":
-        assert cfg.gate_model is not None  # RLTraining has checked it
-        return LLMGate(store.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
-    if cfg.gate == "rules":
-        return None
-    stage = paths.runs_root() / cfg.profile / "02_planner_sft"
-    paths.require(stage / "summary.json", notebook="02_planner_sft")
-    if not (stage / "gate").is_dir():
-        raise MissingArtefactError(
-            f"{paths.show(stage / 'gate')} is missing: gate: trained needs a classifier, so set gate_steps above 0 and "
-            "run notebooks/02_planner_sft.ipynb again"
-        )
-    return TrainedGate(store.checked(stage / "gate"), cfg.prompt_style)
-
-
-def short_problems(cfg: RLTraining, problems: ProblemFile, style: PromptStyle) -> ProblemFile:
-    """The problems whose planner prompt has at most `max_prompt_tokens` tokens; says how many those are.
-
-    Raises ParameterError when fewer than `problems_per_step` are left.
-    """
-    lengths = map(len, style.encode([style.planner(problem, cfg.k) for problem in problems]))
-    kept = problems.chosen(index for index, length in enumerate(lengths) if length <= cfg.max_prompt_tokens)
-    if len(kept) < cfg.problems_per_step:
-        raise ParameterError(
-            f"problems_per_step={cfg.problems_per_step}, but the train split has {len(problems)} problems, "
-            f"{len(kept)} of them with a planner prompt of at most max_prompt_tokens={cfg.max_prompt_tokens}"
-        )
-    if len(kept) < len(problems):
-        log.info(f"{len(kept)} of {len(problems)} problems have at most {cfg.max_prompt_tokens} prompt tokens")
-    return kept
-
-
-def _inputs(cfg: RLTraining) -> list[Path]:
-    """What the run reads of this profile: the training problems and, where it takes a model of it, the SFT stage."""
-    stages = paths.runs_root() / cfg.profile
-    sft = [stages / "02_planner_sft" / "summary.json"] if cfg.uses_sft else []
-    arm = cfg.policy.removeprefix("arm:")
-    sft += [] if arm == cfg.policy else [stages / "03_rl_training" / f"{arm}.s{cfg.seed}" / "summary.json"]
-    return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *sft]
