@@ -25,8 +25,9 @@ RIVALS = (DIRECT, PLANNING, SFT, SINGLE, PASS_AT_K)
 # What ablations change: each is CPPO with one choice changed.
 REWARD, CREDIT = "the planner's reward and its gate", "the solver's credit"
 GROUPING, SHARING = "the grouping of solver rewards", "weights, shared parameters and the plan's text"
+LOSS = "the loss and its samples"
 SIZE = "K"
-CHOICES = (REWARD, CREDIT, GROUPING, SHARING)
+CHOICES = (REWARD, CREDIT, GROUPING, LOSS, SHARING)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ METHODS = {
     "pkpo_loo": Method("PKPO, loo", PASS_AT_K),
     "pkpo_annealed": Method("PKPO, annealed k", PASS_AT_K),
     "pkpo": Method("PKPO", PASS_AT_K, Look("#3a78b5", "o", (4, 1))),
+    "cppo_8_steps": Method("CPPO, released schedule", look=Look("#c98ba0", "X", (1, 1))),
+    "cppo_faithful": Method("CPPO, faithful solver", look=Look("#b5562f", "p", (6, 1))),
     "cppo": Method("CPPO", look=Look("#7b1e3a", "*")),
     "reward_sum": Method("Reward J + R_out", REWARD),
     "reward_outcome": Method("Reward R_out", REWARD),
@@ -83,13 +86,17 @@ METHODS = {
     "gate_trained": Method("Gate: trained", REWARD),
     "gate_llm": Method("Gate: chat model", REWARD),
     "tests_fraction": Method("R_out: share of tests", REWARD),
-    "credit_own": Method("Credit: own", CREDIT),
+    "credit_followed": Method("Credit: followed", CREDIT),
     "credit_tuple": Method("Credit: tuple", CREDIT),
     "credit_marginal": Method("Credit: marginal", CREDIT),
     "credit_frozen": Method("Credit: frozen solver", CREDIT),
     "group_problem": Method("Group: problem", GROUPING),
     "group_slot": Method("Group: slot", GROUPING),
-    "group_tuple": Method("Group: tuple", GROUPING),
+    "group_method": Method("Group: method", GROUPING),
+    "std_sample": Method("Advantage: sample std", GROUPING),
+    "loss_regions": Method("Loss: by region", LOSS),
+    "temperature_one": Method("Temperature 1", LOSS),
+    "no_kl": Method("No KL term", LOSS),
     "weights_planner": Method("Weights: planner", SHARING),
     "weights_solver": Method("Weights: solver", SHARING),
     "slot_only": Method("Slot number for a plan", SHARING),

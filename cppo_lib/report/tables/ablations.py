@@ -17,7 +17,7 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.evaluation.estimators import score_table
 from cppo_lib.report import render
 from cppo_lib.report.comparisons import ALPHA, by_holm, detectable, difference, row_of
-from cppo_lib.report.methods import CREDIT, GROUPING, REWARD, SHARING, SIZE, TARGET, family, label
+from cppo_lib.report.methods import CREDIT, GROUPING, LOSS, REWARD, SHARING, SIZE, TARGET, family, label
 from cppo_lib.report.render import Columns, Table
 from cppo_lib.report.results import Results
 from cppo_lib.report.tables.attempts import diversity, training_means
@@ -62,13 +62,13 @@ def reward_table(results: Results) -> Table | None:
 
 
 def solver_table(results: Results) -> Table | None:
-    """T4: what a solver is paid for, compared with and told; None without an arm of the kind."""
+    """T4: what a solver is paid for, compared with and told, and the loss; None without an arm of the kind."""
     about = (
         "Plan followed: share of programs that implement the method they were given. A solver that is paid for any "
         "success can pass more often by ignoring its method, which undoes the coordination."
     )
-    families = (CREDIT, GROUPING, SHARING)
-    return _beside_target(results, families, "Solver credit, grouping, weights and sharing", about)
+    families = (CREDIT, GROUPING, LOSS, SHARING)
+    return _beside_target(results, families, "Solver credit, grouping, loss, weights and sharing", about)
 
 
 def _beside_target(results: Results, families: tuple[str, ...], title: str, about: str) -> Table | None:
