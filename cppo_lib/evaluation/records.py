@@ -14,7 +14,9 @@ Columns (nullable ones are marked):
     strategy (null)                     the method the solver was given; null: none was named
     program_rule                        how the program was read from the reply: a rule of
                                         `cppo_lib.rollout.replies`, `whole` or `assertion`
-    program, verdict, passed, reason    what was run and what became of it
+    program, verdict, passed, reason    what was run and what became of it; verdict NA: the attempt was not
+                                        made (`unreadable: nothing`), the program is empty and the
+                                        attempt counts as failed
     followed (null)                     the program implements its strategy; null: nobody can tell
     program_method (null)               the method the program implements (crossroads)
     cached                              the verdict was known before

@@ -572,9 +572,8 @@ class Evaluation(Params):
             raise ValueError(f"procedure: {self.procedure}: {NOT_BRIEF}")
         if self.planner_temperature is not None and not PROCEDURES[self.procedure].planned:
             raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_temperature: null")
-        if self.procedure == "tuple":
-            _require_labels(self.plan_format, self.k)
-        elif self.unreadable == "nothing":
+        _require_labels(self.plan_format, self.k)
+        if self.unreadable == "nothing" and self.procedure != "tuple":
             raise ValueError("unreadable: nothing is about tuples: set procedure: tuple or unreadable: direct")
         if self.procedure == "ifg" and self.planner_temperature is None:
             raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")

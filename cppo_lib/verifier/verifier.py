@@ -43,7 +43,8 @@ class Result:
     """What became of one program.
 
     Attributes:
-        verdict: AC, WA, TLE, MLE, OLE, RE, CE or IE: that of the first failing test.
+        verdict: AC, WA, TLE, MLE, OLE, RE, CE or IE: that of the first failing test. Who had no program to hand in may
+            say so with another one (`reward.plan_following.UNMADE`).
         passed: whether the verdict is AC.
         reason: one line for people; empty for AC.
         n_passed, n_tests: tests passed (before the first failure, unless all are run), tests in all.

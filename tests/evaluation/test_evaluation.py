@@ -279,7 +279,7 @@ def test_an_evaluation_with_the_released_text_side_counts_unreadable_tuples_as_f
         config.load_params(SFT_FILE, procedure="direct", unreadable="nothing")
     with pytest.raises(ParameterError, match="at most 26 methods: lower k or set plan_format: numbered"):
         config.load_params(SFT_FILE, k=27, plan_format="labelled")
-    assert config.load_params(SFT_FILE, k=27, plan_format="labelled", procedure="sequential").k == 27
+    assert config.load_params(SFT_FILE, k=27).k == 27
 
 
 # --- resume -------------------------------------------------------------------------------------

@@ -177,9 +177,9 @@ def test_the_cuts_are_those_of_transformers_in_its_order(top_k, top_p):
         if top_p < 1:
             kept = TopPLogitsWarper(top_p)(None, kept)
         wanted = kept[0].softmax(-1)
-        drawn = shares(Draw(0.7, top_p, top_k), logits, 4000)
+        drawn = shares(Draw(0.7, top_p, top_k), logits, 500)
         assert not drawn[wanted == 0].any()
-        assert (drawn - wanted).abs().sum() <= 1.4 * deviation(wanted, 4000) + 1e-6
+        assert (drawn - wanted).abs().sum() <= 3 * deviation(wanted, 500) + 1e-6
     assert Draw(1.0, top_p, 0) == Draw(1.0, top_p)
 
 

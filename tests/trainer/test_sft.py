@@ -10,7 +10,7 @@ from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
 from cppo_lib.errors import MissingArtefactError, ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.reward.gate_rules import gate
-from cppo_lib.rollout.plans import parse_tuple
+from cppo_lib.rollout.plans import is_canonical, parse_labelled, parse_tuple
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
@@ -81,6 +81,24 @@ def test_more_methods_than_the_corpus_lists_are_refused(runs):
     data_prep.prepare(config.load_params(PARAMS / "01_data_prep.yaml", options={**small, "hidden_tests": 2}))
     with pytest.raises(ParameterError, match="k=9, but the corpus lists 8 methods"):
         sft.train_planner(config.load_params(PARAMS / "02_planner_sft.yaml", also_k=[2, 9]))
+
+
+def test_the_stage_teaches_and_gates_plans_of_the_format_that_it_is_given(runs):
+    small = {"train_per_context": 1, "dev_per_context": 1, "test_per_context": 1, "corpus_per_context": 4}
+    data_prep.prepare(config.load_params(PARAMS / "01_data_prep.yaml", options={**small, "hidden_tests": 2}))
+    found = {}
+    for plan_format in ("numbered", "labelled"):
+        cfg = config.load_params(PARAMS / "02_planner_sft.yaml", plan_format=plan_format)
+        rows, _ = sft.training_rows(cfg)
+        found[plan_format] = [row for row in rows if row.kind == "plan"], sft.gate_tuples(cfg, rows)[0]
+    (numbered, tuples), (labelled, same) = found["numbered"], found["labelled"]
+    assert tuples == same and len(tuples) == len(labelled) and all(len(one.methods) == cfg.k for one in tuples)
+    for row, other, one in zip(labelled, numbered, tuples, strict=True):
+        assert is_canonical(row.completion, cfg.k) and row.prompt == other.prompt
+        assert parse_labelled(row.completion, cfg.k).methods == parse_tuple(other.completion, cfg.k).methods
+        assert one.methods == parse_tuple(other.completion, cfg.k).methods
+    with pytest.raises(ParameterError, match="at most 26 methods: lower k or set plan_format: numbered"):
+        config.load_params(PARAMS / "02_planner_sft.yaml", plan_format="labelled", also_k=[27])
 
 
 def test_both_stages_load_back_and_are_not_repeated(runs):

@@ -232,9 +232,9 @@ def pooled_table(results: Results) -> Table | None:
     shown: Columns = {f"pooled, k={k}": (f"pooled@{k}", render.share) for k in LADDER}
     caption = (
         f"{results.setting()}. AS RELEASED: attempts of several tuples pooled; not the tuple estimand. The estimator "
-        "for independent attempts is given all attempts on a problem, as in the authors' code. Of methods whose "
-        "attempts are independent (the last column) it is right; of tuples it is not comparable with T1, and nothing "
-        "is tested on it. A dash: fewer than k attempts on a problem."
+        "for independent attempts is given all attempts on a problem, as in the authors' code. It is right for methods "
+        "whose attempts are independent (last column); for tuples it is not comparable with T1, and nothing is tested "
+        "on it. A dash: fewer than k attempts on a problem."
     )
     last: Columns = {"independent": ("coordinated", lambda coordinated: "no" if coordinated else "yes")}
     text = render.as_text(numbers, {**_METHOD, **shown, **last})
