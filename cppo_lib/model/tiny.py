@@ -22,15 +22,15 @@ EOS, PAD = "<|end|>", "<|pad|>"
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer in which a token may span words but not lines or list numbers.
+    """Train a byte-level BPE tokenizer in which a token may span words but not lines, list numbers or labels.
 
     Args:
         texts: the training corpus.
         vocab_size: upper bound on the number of tokens, bytes and special tokens included.
     """
     tokenizer = Tokenizer(models.BPE())
-    # "2. " and a line break stay apart from what follows, so that a method is the same token in every slot.
-    pieces = pre_tokenizers.Split(Regex(r"\n?\d\. |\n|(?<= )\d"), behavior="isolated")
+    # "2. ", "B: " and a line break stay apart from what follows, so that a method is the same token in every slot.
+    pieces = pre_tokenizers.Split(Regex(r"\n?\d\. |\n?\b[A-Z]: |\n|(?<= )\d"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -412,7 +412,9 @@ class RLTraining(TrainingRollouts):
     patience_from: Number = Field(
         ge=0, le=1, description="share of valid tuples that `patience` asks for before it stops (released: 0.2)"
     )
-    lora_rank: int = Field(ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights")
+    lora_rank: int = Field(
+        ge=0, le=512, description="rank of the LoRA adapter that is trained; 0: all weights, into which one is merged"
+    )
     sharing: Literal["all", "base"] = Field(
         description="what planner and solver share: `all` that is trained, or only the `base` model, with an adapter "
         f"of their own each ({OURS})"

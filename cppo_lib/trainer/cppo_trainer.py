@@ -115,6 +115,9 @@ class CPPOTrainer(GRPOTrainer):
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
+        if self.ref_model is not None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            # TRL reads it from where the model says that it is from: without an adapter that was merged into it.
+            self.ref_model.load_state_dict(model.state_dict())
         # Processes that hold parts of the weights must all take the same steps, which TRL's own generation sees to.
         self.own_sampling = not (self.use_vllm or self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.role_adapters = has_roles(model)
@@ -337,12 +340,13 @@ class CPPOTrainer(GRPOTrainer):
 
     def _counts(self, tokens: Tensor) -> dict[str, int]:
         """Tokens and programs of all processes; `tokens`: (rows,)."""
+        made = torch.tensor([sum(slot.made for slot in m.slots) if m.attempts else 0 for m in self.scores.members])
         counts = tokens.view(-1, self.objective.block)
         planner_tokens = int(counts[:, 0].sum()) if self.objective.planned else 0
         return {
             "planner_tokens": planner_tokens,
             "solver_tokens": int(counts.sum()) - planner_tokens,
-            "programs": len(counts) * self.objective.attempts,
+            "programs": int(self.accelerator.gather(made.to(tokens.device)).sum()),
         }
 
     def _signal(self, rewards: Tensor, gained: Tensor) -> dict[str, float]:

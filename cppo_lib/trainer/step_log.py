@@ -46,7 +46,7 @@ METRICS = {
     "kept_rows": "rows run through the model after merging equal rows and dropping zero advantages",
     "planner_tokens": "planner tokens generated in the step",
     "solver_tokens": "solver tokens generated in the step",
-    "programs": "programs verified in the step (G * K per problem)",
+    "programs": "programs verified in the step (at most G * K per problem)",
     "generate_s": "seconds of generation",
     "verifier_s": "seconds of verifying, cache hits included",
     "train_s": "seconds of everything else in the step",

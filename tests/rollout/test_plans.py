@@ -126,6 +126,24 @@ def test_the_tiny_model_can_be_taught_either_format() -> None:
         assert brief.methods(rest[3:], after=1) == (found[0].methods[1],)
 
 
+@pytest.mark.parametrize("plan_format", ["numbered", "labelled"])
+def test_a_method_is_the_same_tokens_in_every_slot_of_the_tiny_model(plan_format) -> None:
+    corpus = crossroads.world(1, 1, 1, 6, 2, 0)["corpus"]
+    rows = [
+        r for r in crossroads_rows(corpus, PromptStyle("brief", None, plan_format=plan_format), 4) if r.kind == "plan"
+    ]
+    tokenizer = build_tokenizer([row.prompt + row.completion for row in rows], 1050)
+    brief = PromptStyle("brief", tokenizer, plan_format=plan_format)
+    labels = ("1. ", "2. ", "3. ", "4. ") if plan_format == "numbered" else ("A: ", "B: ", "C: ", "D: ")
+    for row in rows:
+        prompt, completion, whole = brief.encode([row.prompt, row.completion, row.prompt + row.completion])
+        assert whole == prompt + completion  # SFT reads them together, a rollout apart
+        methods = brief.read_tuple(row.completion, 4).methods
+        pieces = [piece for method in methods for piece in brief.encode([method])]
+        marks = brief.encode([mark.format(label) for label, mark in zip(labels, ("{}", *["\n{}"] * 3), strict=True)])
+        assert completion == [token for mark, piece in zip(marks, pieces, strict=True) for token in (*mark, *piece)]
+
+
 def test_the_gate_takes_sentences_of_45_words_and_no_empty_method() -> None:
     def judged(first: str) -> GateDecision:
         return gate(parse_labelled(f"A: {first}\nB: a heap", 2))

@@ -62,9 +62,9 @@ def test_arm_trains_and_spends_the_common_budget(name, runs):
     cfg = arm(name)
     metrics, attempts = trained(name, runs)
     assert metrics["step"].tolist() == [1, 2]
-    assert set(metrics["programs"]) == {2 * cfg.group_size * cfg.k}
-    assert metrics[["r_out", "r_solver", "loss", "grad_norm", "solver_entropy"]].notna().all(axis=None)
     planned = cfg.algorithm == "cppo"
+    assert metrics["programs"].max() <= 2 * cfg.group_size * cfg.k and (planned or metrics["programs"].nunique() == 1)
+    assert metrics[["r_out", "r_solver", "loss", "grad_norm", "solver_entropy"]].notna().all(axis=None)
     for column in ("j", "r_plan", "planner_entropy", "distinct_methods"):
         assert metrics[column].notna().all() == planned
     assert (metrics["planner_tokens"] > 0).all() == planned
@@ -110,8 +110,10 @@ def test_ablations_differ_from_cppo_in_what_they_are_named_for():
     assert changed.pop("cppo") == set()
     assert changed.pop("slot_only") == {"solver_prompt", "credit", "solver_grouping"}
     assert changed.pop("k8") == {"k", "group_size", "max_plan_tokens"}
-    assert changed.pop("one_adapter") == {"lora_rank", "learning_rate", "microbatches"}
-    assert changed.pop("two_adapters") == {"lora_rank", "learning_rate", "microbatches", "sharing"}
+    assert changed.pop("one_adapter") == {"lora_rank", "learning_rate", "microbatches", "beta"}
+    assert changed.pop("two_adapters") == {"lora_rank", "learning_rate", "microbatches", "beta", "sharing"}
+    assert changed.pop("temperature_one") == {"temperature", "planner_temperature"}
+    assert {"credit", "solver_grouping", "group_rule", "loss_mean", "beta"} < changed.pop("cppo_faithful")
     assert all(len(keys) == 1 for name, keys in changed.items() if not name.startswith("k"))
 
 

@@ -355,6 +355,20 @@ def test_weights_of_half_precision_are_refused(policy_folder, verifier, tmp_path
         CPPOTrainer(model=coarse, style=PromptStyle("brief", tokenizer), objective=GRPO, probe=None, **given)
 
 
+def test_the_kl_is_to_the_policy_that_training_starts_from_wherever_it_was_read(policy_folder, verifier, tmp_path):
+    """As of a model into which an adapter was merged: its folder holds other weights."""
+    policy, tokenizer = model.load_policy(policy_folder, dtype="float32")
+    with torch.no_grad():
+        policy.get_input_embeddings().weight.add_(0.1)
+    given = {"tokenizer": tokenizer, "problems": crossroads.world(*WORLD)["train"], "verifier": verifier}
+    trainer = CPPOTrainer(
+        model=policy, args=config(GRPO, tmp_path, beta=0.1), style=PromptStyle("brief", tokenizer), objective=GRPO,
+        probe=None, **given,
+    )  # fmt: skip
+    pairs = zip(trainer.ref_model.parameters(), policy.parameters(), strict=True)
+    assert all(torch.equal(reference, weight) for reference, weight in pairs)
+
+
 WARM_UP = dataclasses.replace(CPPO, algorithm="planner", credit="frozen", reward="gate")
 
 

@@ -65,7 +65,8 @@ def train(cfg: RLTraining) -> Path:
         log.info(f"{paths.show(folder)} is finished; delete it to train again")
         return folder
     dtype = models.training_dtype(cfg.lora_rank)
-    model, tokenizer = models.load_policy(start, dtype=dtype, trainable=True)
+    # An adapter is trained further as one, or merged where all weights are trained.
+    model, tokenizer = models.load_policy(start, dtype=dtype, trainable=cfg.lora_rank > 0)
     adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
     model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
