@@ -1,8 +1,8 @@
 """The results in words, from the records: what a run of crossroads must show, what holds of the abstract, the README.
 
-`claims.md` has a tick for each statement that a run of crossroads meets, of those that were written down before it: GRPO
-collapses, PKPO climbs to the independent ceiling and no further, CPPO as released crosses it, and CPPO with a faithful
-solver goes on to most of the coordinated ceiling. A statement that is missed stays, without its tick.
+`claims.md` has a tick for each statement that a run of crossroads meets, of those that were written down before it:
+GRPO collapses, PKPO climbs to the independent ceiling and no further, CPPO as released crosses it, and CPPO with a
+faithful solver goes on to most of the coordinated ceiling. A statement that is missed stays, without its tick.
 
 `reading.md` says which claims of the paper's abstract hold, by how much, and what they hang on. The abstract claims
 that under the same budget of K programs CPPO beats direct sampling, planning baselines, planner-only SFT and
@@ -209,7 +209,7 @@ def _choices(results: Results) -> Iterator[str]:
     if len(gaps) > 1:
         yield f"p is adjusted over these {len(gaps)} arms together; T3 and T4 adjust over their own rows."
     if not gaps and not sweep:
-        yield "These records hold no arm that changes one of CPPO's choices (reward and gate, credit, grouping, loss, K)."
+        yield "These records hold no arm that changes one of CPPO's choices (reward, gate, credit, grouping, loss, K)."
 
 
 def _ablation(results: Results, arm: str, gap: Difference, adjusted: float) -> str:

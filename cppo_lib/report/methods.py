@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is called, what it is one of (`RIVALS`, `CHOICES`, `SIZE`, `VARIANT` or nothing), and how it is drawn."""
+    """What a method is called, its family (one of `RIVALS`, `CHOICES`, `SIZE`, `VARIANT` or none), how it is drawn."""
 
     label: str
     family: str = ""
