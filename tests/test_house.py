@@ -65,7 +65,7 @@ def test_front_doors_open():
 def test_what_a_page_names_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:cppo_lib|params|docs|tests|speed|notebooks)/[\w./-]*)`", text):
-        assert (ROOT / path).exists() or "own_credit" in path or "NAME" in path or "PROFILE" in path, path
+        assert (ROOT / path).exists() or "followed_credit" in path or "NAME" in path or "PROFILE" in path, path
     for dotted in re.findall(r"`(cppo_lib(?:\.\w+)+)`", text):
         found, name = None, dotted
         while found is None:

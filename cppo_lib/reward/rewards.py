@@ -8,7 +8,8 @@ passes), and
 
 The other combinations in `PLANNER_REWARDS` are ablations of that product: sum J + R_out, outcome R_out, gate J.
 
-What the solver is paid for is not stated in the abstract: it is a named choice (`SOLVER_CREDITS`).
+What the solver is paid for is a named choice (`SOLVER_CREDITS`). The abstract does not state it; the authors' code (Li
+et al. 2026, at 8e5ea8a4) pays `own`.
 
     own        r_k. Pays a solver for ignoring its method and writing the popular program, which
                undoes the coordination.
