@@ -169,7 +169,7 @@ def test_at_least_three_cells_are_checked(name):
 @pytest.mark.parametrize("name", NUMBERED)
 def test_title_says_what_is_read_and_written(name):
     title = load(name).cells[0]
-    assert title.cell_type == "markdown" and title.source.startswith(f"# {name[:2]} · ")
+    assert title.cell_type == "markdown" and title.source.startswith(f"# {name.partition('_')[0]} · ")
     for row in TITLE_ROWS:
         assert re.search(rf"^\| {row} \| .+\|$", title.source, re.MULTILINE), row
 

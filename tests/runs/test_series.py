@@ -65,7 +65,7 @@ def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
     ]
     assert evaluation.done[0] == "04_evaluation/crossroads.test.cppo.s2.parquet"
     assert plan.runs["05_paper_tables"].params.seeds == 3
-    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 9 + 12
+    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 1 + 9 + 12
 
 
 def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
@@ -74,6 +74,7 @@ def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
     assert given["01_data_prep.leetcode"] == {"limit": 3}
     assert given["04_evaluation.leetcode.train.distil.s0"] == {"limit": 3}
     assert given["02_planner_sft"] == {"sft_steps": 3}
+    assert given["02b_gate"] == {"epochs": 0, "sampled": 0, "accept_refused": True}
     assert given["03_rl_training.cppo.s0"] == {"steps": 3}
     assert given["05_paper_tables"] == {"figures_dir": ""}
     assert plan.table == "figures/T1_main.md"

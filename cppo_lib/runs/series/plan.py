@@ -317,7 +317,7 @@ class Plan:
             case PlannerSFT(sft_steps=steps):
                 return {"sft_steps": min(self.limit, steps)}
             case GateTraining(epochs=epochs):  # too short to be any good, and let pass so that what follows it runs
-                return {"epochs": min(1, epochs), "accept_refused": True}
+                return {"epochs": min(1, epochs), "sampled": 0, "accept_refused": True}
             case RLTraining(steps=steps, problems_per_step=problems):
                 fewer = self._fewer_problems(params) if problems > self.limit else {}
                 return {"steps": min(self.limit, steps), **fewer}
