@@ -154,10 +154,7 @@ def reproduce(plan: Plan, cores: int) -> int:
                 print(f"out of date again: {', '.join(left)}", file=sys.stderr)
                 status = 1
             if status:
-                print(
-                    f"stopped after {clock(time.monotonic() - started)}; go on with {again(plan)}",
-                    file=sys.stderr,
-                )
+                print(f"stopped after {clock(time.monotonic() - started)}; go on with {again(plan)}", file=sys.stderr)
                 return status if status > 128 else 1
             print(f"{plan.profile}: done in {clock(time.monotonic() - started)}")
     conclude(plan)
@@ -320,7 +317,3 @@ def _run_notebook(options: argparse.Namespace) -> int:
         traceback.print_exc()  # into snakemake.log
         runner.say(f"{name}: failed: {type(error).__name__}: {error}")
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
