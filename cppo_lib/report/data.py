@@ -76,9 +76,9 @@ def load(folder: Path) -> Prepared:
 
 def overview(prepared: Prepared) -> pd.DataFrame:
     """A row per split: problems, tests, problems left out; contest dates and references judged where there are any."""
-    rows = {}
+    rows, problems = {}, prepared.problems
     for split, facts in prepared.summary["splits"].items():
-        dates = _of(prepared.problems, split)["date"]
+        dates = problems.loc[problems["split"] == split, "date"]
         references = facts["references"]
         rows[split] = {
             "problems": facts["problems"],
@@ -144,10 +144,6 @@ def failed_references(prepared: Prepared) -> pd.DataFrame:
         for fault in facts["references"]["failed"]
     ]
     return pd.DataFrame(rows, columns=["split", "id", "verdict", "reason"])
-
-
-def _of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    return frame[frame["split"] == split]
 
 
 def _by_difficulty(value: str) -> tuple[float, int, str]:
