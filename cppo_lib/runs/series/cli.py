@@ -5,10 +5,9 @@
     python -m cppo_lib.runs.series run-notebook notebooks/01_data_prep.ipynb out.ipynb -f params/...
 
 `cppo_lib.runs.series.stamps` says what is out of date and Snakemake schedules it (see the Snakefile); this module
-checks everything first, keeps two series out of one folder, turns Snakemake's output into one line
-per event, ends everything when it is told to stop, and ends with the main table. A series that was
-killed goes on when it is started again: finished runs stay, half-finished ones resume from their own
-checkpoints.
+checks everything first, keeps two series out of one folder, turns Snakemake's output into one line per event, ends
+everything when it is told to stop, and ends with the main table. A series that was killed goes on when it is started
+again: finished runs stay, half-finished ones resume from their own checkpoints.
 """
 
 from __future__ import annotations
