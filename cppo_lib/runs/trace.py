@@ -40,11 +40,10 @@ def sidecars(profile: str) -> dict[str, Path]:
         ParameterError: a faulty parameter file.
     """
     folders = [paths.figures_path(profile, "")]
-    for path in sorted((paths.root() / "params" / profile).glob("0*.yaml")):
-        if path.name[:2] in ("05", "06", "07"):
-            params = config.load_params(path)
-            assert isinstance(params, Report)
-            folders.append(paths.figures_path(profile, params.figures_dir))
+    for path in sorted((paths.root() / "params" / profile).glob("0[567]*.yaml")):
+        params = config.load_params(path)
+        assert isinstance(params, Report)
+        folders.append(paths.figures_path(profile, params.figures_dir))
     found = {}
     for folder in dict.fromkeys(folders):
         for path in sorted(folder.glob("*.json")):
