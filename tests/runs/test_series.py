@@ -118,6 +118,20 @@ def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkey
         Plan("laptop")
 
 
+def test_runs_that_wait_for_each_other_are_named(tmp_path, monkeypatch):
+    """Planner SFT learns from what an arm wrote that starts from planner SFT."""
+    files, folder = paths.root() / "params" / "laptop", tmp_path / "params" / "laptop"
+    folder.mkdir(parents=True)
+    for name in ("02_planner_sft", "03_rl_training.cppo", "04_evaluation.leetcode_distil"):
+        text = (files / f"{name}.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(
+            text.replace("policy: Qwen/Qwen2.5-Coder-0.5B-Instruct", "policy: arm:cppo")
+        )
+    monkeypatch.setattr("cppo_lib.artefacts.paths.root", lambda: tmp_path)
+    with pytest.raises(ParameterError, match=r"^params/laptop: \S+, \S+, \S+ wait for each other$"):
+        Plan("laptop")
+
+
 def test_model_takes_the_place_of_hub_ids_only():
     laptop = Plan("laptop", model="/models/coder")
     own = {"sft", "arm:cppo", "arm:pkpo"}

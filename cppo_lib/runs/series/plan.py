@@ -4,7 +4,7 @@ A profile is a folder of parameter files; every file is one run of one notebook,
 and their evaluations run once per seed. The Snakefile asks this module for the runs, what they wait
 for and what they are given. A run depends on its parameters, on the runs before it, on the code
 cells of its notebook, and on the library modules that notebook imports, directly or through others,
-so that a new colour in plots.py retrains nothing; `cppo_lib.runs.series.stamps` says which are out of date.
+so that a new colour in a figure retrains nothing; `cppo_lib.runs.series.stamps` says which are out of date.
 """
 
 from __future__ import annotations
@@ -83,8 +83,13 @@ class Plan:
         limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
             0: all of them.
 
+    Attributes:
+        runs: by name, in the order of the parameter files.
+        order: their names, each after those of the runs that it waits for.
+
     Raises:
-        ParameterError: no such profile, a faulty parameter file, or an arm that nothing trains.
+        ParameterError: no such profile, a faulty parameter file, an arm that nothing trains, or runs that wait for
+            each other.
     """
 
     profile: str
@@ -92,6 +97,7 @@ class Plan:
     model: str = ""
     limit: int = 0
     runs: dict[str, Run] = field(init=False)
+    order: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         runs: dict[str, Run] = {}
@@ -104,9 +110,7 @@ class Plan:
                 )
             runs[run.name] = run
         object.__setattr__(self, "runs", runs)
-        for run in runs.values():
-            self.before(run)
-        self._refuse_circle()
+        object.__setattr__(self, "order", self._in_order())
 
     @property
     def folder(self) -> Path:
@@ -212,17 +216,19 @@ class Plan:
                 )
         return [prepared[name] for name in names if name != run.params.benchmark]
 
-    def _refuse_circle(self) -> None:
-        """Raise ParameterError when two benchmarks wait for each other's evaluation problems."""
-        waits = {run.name: {before.name for before in self.before(run)} for run in self.of("01_data_prep")}
+    def _in_order(self) -> tuple[str, ...]:
+        waits = {name: [before.name for before in self.before(run)] for name, run in self.runs.items()}
         try:
-            TopologicalSorter(waits).prepare()
+            return tuple(TopologicalSorter(waits).static_order())
         except CycleError as error:
-            names = [name.removeprefix("01_data_prep.") for name in error.args[1]]
+            circle = error.args[1][:-1]
+        benchmarks = [run.params.benchmark for run in self.of("01_data_prep") if run.name in circle]
+        if benchmarks:  # they wait for each other's evaluation problems, and for nothing else
             raise ParameterError(
-                f"params/{self.profile}: key 'remove_overlap_with' makes {' and '.join(names[:-1])} wait for each "
+                f"params/{self.profile}: key 'remove_overlap_with' makes {' and '.join(benchmarks)} wait for each "
                 "other; train on one of them in a profile, and prepare only the evaluation splits of the others"
-            ) from None
+            )
+        raise ParameterError(f"params/{self.profile}: {', '.join(circle)} wait for each other")
 
     def _policy(self, run: Run, policy: str, key: str = "policy") -> list[Run]:
         if policy in paths.MADE_POLICIES:
