@@ -22,7 +22,7 @@ from suite import RL, Suite, wait_for
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import config, trace
+from cppo_lib.runs import config, profiles, trace
 from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.series import cli as series
 from cppo_lib.runs.series import runner
@@ -559,3 +559,32 @@ def test_executed_notebooks_hold_the_parameters_that_were_checked(suite):
     params = meta["papermill"]["parameters"]
     file = store.read_json(suite.runs / "05_paper_tables" / "summary.json")
     assert json.dumps(params, sort_keys=True) == json.dumps(file["provenance"]["params"], sort_keys=True)
+
+
+# --- profiles that are like another -------------------------------------------------------------
+
+
+def test_a_backbone_is_a_profile_of_one_file():
+    own, like = Plan("paper"), Plan("paper_4b", seeds=2)
+    assert {run.name for run in own.runs.values()} <= {run.name for run in like.runs.values()}
+    arm, gate = like.runs["03_rl_training.cppo.s1"], like.runs["02b_gate"]
+    assert arm.params.profile == "paper_4b" and arm.given == {"seed": 1, "profile": "paper_4b"}
+    assert like.runs["02_planner_sft"].given["base_model"] == "Qwen/Qwen3.5-4B-Base"
+    assert gate.params.base_model == "Qwen/Qwen3.5-0.8B-Base", "a gate need not be as large as what it judges"
+    assert like.runs["05_paper_tables"].given["figures_dir"] == ""
+    assert Plan("paper_4b", model="mine").runs["02_planner_sft"].given["base_model"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("like: papr\nmodel: m\n", "key 'like' is 'papr'; choose from .*paper"),
+        ("like: paper\n", "key 'model'; a profile.yaml has the keys like and model"),
+        ("like: paper\nmodel: m\nseed: 1\n", "key 'seed'"),
+    ],
+)
+def test_a_wrong_profile_file_is_named(text, message, tmp_path):
+    store.write_text(tmp_path / "paper" / "01_data_prep.yaml", "")
+    path = store.write_text(tmp_path / "mine" / "profile.yaml", text)
+    with pytest.raises(ParameterError, match=message):
+        profiles.read(path)

@@ -20,7 +20,7 @@ from pathlib import Path
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
 from cppo_lib.reward.gate_quality import FROZEN
-from cppo_lib.runs import config
+from cppo_lib.runs import config, profiles
 from cppo_lib.runs.dependencies import notebook_path
 from cppo_lib.runs.parameters import (
     Audit,
@@ -164,7 +164,11 @@ class Plan:
                 gate = [other for other in self._gate(run, params) if other not in start]
                 return self._data(run) + start + gate + self._audits(params)
             case Evaluation(policy=policy, tune_on=tune_on) as params:
-                return self._data(run, tune_on) + self._policy(run, policy) + self._same_tries(run, params)
+                made = self._policy(run, policy)
+                if params.planner_policy is not None:
+                    planner = self._policy(run, params.planner_policy, "planner_policy")
+                    made += [other for other in planner if other not in made]
+                return self._data(run, tune_on) + made + self._same_tries(run, params)
             case Report(cells=cells):
                 own = {(benchmark, split) for profile, benchmark, split in cells if profile == self.profile}
                 records = [
@@ -281,25 +285,20 @@ class Plan:
         return list({other.name: other for other in [*sft, *start, *evaluated]}.values())
 
     def _all_runs(self) -> Iterator[Run]:
-        folder = paths.root() / "params" / self.profile
-        files = [path for path in sorted(folder.glob("*.yaml")) if path.name != config.PUBLISHED]
-        if not files:
-            known = sorted(p.parent.name for p in folder.parent.glob("*/0*.yaml"))
-            raise ParameterError(
-                f"params/{self.profile} holds no parameter files to run; choose PROFILE from "
-                f"{', '.join(dict.fromkeys(known))}"
-            )
+        files, own_model = profiles.parameter_files(self.profile)
+        object.__setattr__(self, "model", self.model or own_model)
         for path in files:
             params = config.load_params(path)
-            seeded = isinstance(params, TrainingRollouts) or (
-                isinstance(params, Evaluation) and params.policy.startswith("arm:")
-            )
+            acting = [params.policy, params.planner_policy] if isinstance(params, Evaluation) else []
+            seeded = isinstance(params, TrainingRollouts) or any((name or "").startswith("arm:") for name in acting)
             for seed in range(self.seeds) if seeded else [params.seed]:
                 given = self._given(params, seed)
                 yield self._run(path, config.load_params(path, **given), given)
 
     def _given(self, params: Params, seed: int) -> dict[str, str | int]:
         given: dict[str, str | int] = {"seed": seed} if seed != params.seed else {}
+        if params.profile != self.profile:  # one that is like another
+            given |= {"profile": self.profile} | ({"figures_dir": ""} if isinstance(params, Report) else {})
         if self.limit:
             given |= self._limited(params)
         match params:
@@ -311,9 +310,10 @@ class Plan:
                 self.model and name not in paths.MADE_POLICIES and not name.startswith("arm:")
             ):
                 given["policy"] = self.model
-        asked = params.gate_model if isinstance(params, TrainingRollouts) else None
-        if self.model and asked is not None and asked not in paths.MADE_POLICIES:
-            given["gate_model"] = self.model
+        for key in ("gate_model", "planner_policy"):
+            asked = getattr(params, key, None)
+            if self.model and asked is not None and asked not in paths.MADE_POLICIES and not asked.startswith("arm:"):
+                given[key] = self.model
         return given
 
     def _limited(self, params: Params) -> dict[str, str | int]:

@@ -37,7 +37,7 @@ def begun(params: Params, folder: Path, reads: Iterable[str]) -> dict[str, Any]:
 
 def models(params: Params) -> list[str]:
     """The models that a step's parameters name, no step makes: hub ids, and folders from the repository's root."""
-    named = [getattr(params, key, None) for key in ("base_model", "policy", "gate_model")]
+    named = [getattr(params, key, None) for key in ("base_model", "policy", "planner_policy", "gate_model")]
     own = [
         name for name in named if name and name not in ("scratch", *paths.MADE_POLICIES) and not name.startswith("arm:")
     ]
