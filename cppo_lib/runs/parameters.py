@@ -24,6 +24,8 @@ from cppo_lib.rollout.replies import ProgramRule
 from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, SolverGrouping
 
 RELEASED = "released"
+FROZEN = "sft"
+"""The method whose recorded tuples gates are compared with: its solver is as planner SFT left it."""
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
