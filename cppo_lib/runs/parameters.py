@@ -36,6 +36,8 @@ from cppo_lib.trainer.advantages import (
 )
 
 RELEASED = "released"
+FROZEN = "sft"
+"""The method whose recorded tuples gates are compared with: its solver is as planner SFT left it."""
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
-from cppo_lib.reward.gate_quality import FROZEN
 from cppo_lib.runs import config, profiles
 from cppo_lib.runs.dependencies import notebook_path
 from cppo_lib.runs.parameters import (
+    FROZEN,
     Audit,
     DataPrep,
     Evaluation,
