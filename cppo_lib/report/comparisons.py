@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from cppo_lib.evaluation.best_of import BestDifference, against_best
 from cppo_lib.evaluation.bootstrap import Difference, difference_across_estimands, paired_difference
 from cppo_lib.evaluation.significance import holm
-from cppo_lib.report.methods import TARGET
+from cppo_lib.report.methods import TARGET, VARIANT, family
 from cppo_lib.report.results import Results
 
 ALPHA = 0.05
@@ -41,9 +41,9 @@ def difference(results: Results, a: str, b: str) -> Difference:
 
 @functools.cache
 def best_difference(results: Results) -> BestDifference | None:
-    """CPPO against the best of the other methods; None without CPPO or without a baseline beside others."""
-    others = {method: scores for method, scores in results.scores.items() if method in results.methods}
-    others.pop(TARGET, None)
+    """CPPO against the best method that is no CPPO; None without CPPO or without a baseline beside others."""
+    rivals = [method for method in results.methods if method != TARGET and family(method) != VARIANT]
+    others = {method: results.scores[method] for method in rivals}
     base = results.baseline
     if TARGET not in results.methods or base not in others or len(others) < 2:
         return None

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 TARGET = "cppo"
+"""The algorithm as its authors released it;"""
+FAITHFUL = "cppo_faithful"
+"""and ours, whose solver is paid for following its method."""
 BASELINES = ("pkpo", "direct", TARGET)
 """What the others are compared with, fixed before any record is read: the first that was evaluated."""
 HEADLINE = (TARGET, "pkpo", "grpo", "sft", "direct", "plan_then_solve")
@@ -27,6 +30,8 @@ REWARD, CREDIT = "the planner's reward and its gate", "the solver's credit"
 GROUPING, SHARING = "the grouping of solver rewards", "weights, shared parameters and the plan's text"
 LOSS = "the loss and its samples"
 SIZE = "K"
+VARIANT = "CPPO with several choices changed"
+"""Neither a rival nor an ablation: rows of the main table, and never the best *other* method."""
 CHOICES = (REWARD, CREDIT, GROUPING, LOSS, SHARING)
 
 
@@ -46,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is called, what it is one of (`RIVALS`, `CHOICES`, `SIZE` or nothing), and how it is drawn."""
+    """What a method is called, its family (one of `RIVALS`, `CHOICES`, `SIZE`, `VARIANT` or none), how it is drawn."""
 
     label: str
     family: str = ""
@@ -77,11 +82,11 @@ METHODS = {
     "pkpo_loo": Method("PKPO, loo", PASS_AT_K),
     "pkpo_annealed": Method("PKPO, annealed k", PASS_AT_K),
     "pkpo": Method("PKPO", PASS_AT_K, Look("#3a78b5", "o", (4, 1))),
-    "cppo_8_steps": Method("CPPO, released schedule", look=Look("#c98ba0", "X", (1, 1))),
-    "cppo_200": Method("CPPO, 200 steps"),
-    "cppo_direct": Method("CPPO's policy, direct"),
-    "cppo_planner": Method("CPPO's planner, base solver"),
-    "cppo_faithful": Method("CPPO, faithful solver", look=Look("#b5562f", "p", (6, 1))),
+    "cppo_8_steps": Method("CPPO, released schedule", VARIANT, Look("#c98ba0", "X", (1, 1))),
+    "cppo_200": Method("CPPO, 200 steps", VARIANT),
+    "cppo_direct": Method("CPPO's policy, direct", VARIANT),
+    "cppo_planner": Method("CPPO's planner, base solver", VARIANT),
+    "cppo_faithful": Method("CPPO (faithful)", VARIANT, Look("#b5562f", "p", (6, 1))),
     "cppo": Method("CPPO", look=Look("#7b1e3a", "*")),
     "reward_sum": Method("Reward J + R_out", REWARD),
     "reward_outcome": Method("Reward R_out", REWARD),

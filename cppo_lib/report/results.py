@@ -111,9 +111,9 @@ class Results:
 
     @functools.cached_property
     def arms(self) -> list[str]:
-        """The trained arms but ablations, in the same order; empty where nothing was trained."""
+        """The trained arms that were evaluated, but ablations, in the same order; empty where there is none."""
         names = set(self.metrics["arm"]) if len(self.metrics) else set()
-        return in_order(name for name in names if not is_ablation(name))
+        return in_order(name for name in names if name in self.sizes and not is_ablation(name))
 
     @property
     def baseline(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The paper's published figures, as frozen pydantic models of params/paper/published.yaml."""
+"""The paper's and its authors' published figures, as frozen pydantic models of params/paper/published.yaml."""
 
 from __future__ import annotations
 
@@ -38,11 +38,38 @@ class PublishedRow(_Data):
     percent: float | None = Field(ge=0, le=100)
 
 
+class TableCell(_Data):
+    """A cell of the authors' Table 1: pass@4 as a fraction, mean and standard deviation over training seeds.
+
+    Attributes:
+        method: the name that the method has here; a method that is not here has the authors' name.
+        significant: above the strongest method of the cell that is not CPPO, by the table's test.
+    """
+
+    model: str
+    benchmark: str
+    variant: str
+    method: str
+    pass_at_4: float = Field(ge=0, le=1)
+    std: float = Field(ge=0, le=1)
+    significant: bool = False
+
+
+class PublishedTable(_Data):
+    """Table 1 of the README of the authors' code at `commits`; later versions have dropped it."""
+
+    commits: tuple[str, ...]
+    seeds: int
+    test: str
+    cells: tuple[TableCell, ...]
+
+
 class Published(_Data):
-    """params/paper/published.yaml: the paper's figures, for comparison and never for a result."""
+    """params/paper/published.yaml: published figures, for comparison and never for a result."""
 
     paper: str
     k: int
     design: PublishedDesign
     cells: tuple[PublishedCell, ...]
     card: tuple[PublishedRow, ...]
+    table: PublishedTable

@@ -165,7 +165,7 @@ def write_arm(runs: Path, arm: str, seed: int, **changes: object) -> None:
     """Metrics and summary of a trained arm; `changes` are parameters in which it differs from CPPO."""
     folder = runs / "test" / "03_rl_training" / f"{arm}.s{seed}"
     store.append_jsonl(folder / "metrics.jsonl", metrics_rows(arm, seed=seed))
-    params = {"profile": "test", "arm": arm, "seed": seed, "policy": "sft", "credit": "followed", "reward": "product"}
+    params = {"profile": "test", "arm": arm, "seed": seed, "policy": "sft", "credit": "own", "reward": "product"}
     notes.write_summary(folder, params | changes, values={}, artefacts=[folder / "metrics.jsonl"])
 
 

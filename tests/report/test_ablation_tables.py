@@ -20,16 +20,20 @@ from cppo_lib.report.results import Results, load_results
 from cppo_lib.report.tables.ablations import reward_table, solver_table, sweep_table
 from cppo_lib.report.tables.main import main_table
 
-CHANGES = {"reward_sum": {"reward": "sum"}, "credit_own": {"credit": "own"}, "group_slot": {"solver_grouping": "slot"}}
+CHANGES = {
+    "reward_sum": {"reward": "sum"},
+    "credit_followed": {"credit": "followed"},
+    "group_slot": {"solver_grouping": "slot"},
+}
 
 
 @pytest.fixture
 def ablated(runs: Path) -> Results:
-    """The usual methods, three ablations (credit_own is as bad as SFT), and three other K."""
+    """The usual methods, three ablations (credit_followed is as bad as SFT), and three other K."""
     write_runs(runs, problems=36)
     for arm, changes in CHANGES.items():
         write_arm(runs, arm, 0, **changes)
-        frame = simulate("sft" if arm == "credit_own" else "cppo", problems=36)
+        frame = simulate("sft" if arm == "credit_followed" else "cppo", problems=36)
         write_records(runs, frame.assign(method=arm), policy=f"arm:{arm}")
     for arm, k in (("k1", 1), ("k2", 2), ("k8", 8)):
         write_arm(runs, arm, 0, k=k)
@@ -50,7 +54,7 @@ def test_a_method_without_a_line_is_drawn_and_named_all_the_same() -> None:
 
 def test_ablations_stay_out_of_the_main_table(ablated: Results) -> None:
     assert ablated.methods == ["direct", "plan_then_solve", "sft", "grpo", "pkpo", "cppo"]
-    assert ablated.ablations == ["reward_sum", "credit_own", "group_slot"]
+    assert ablated.ablations == ["reward_sum", "credit_followed", "group_slot"]
     assert ablated.arms == ["grpo", "pkpo", "cppo"] and ablated.k == 4
     assert "k8" not in main_table(ablated).caption
 
@@ -59,15 +63,15 @@ def test_reward_and_solver_tables_compare_with_cppo(ablated: Results) -> None:
     reward, solver = reward_table(ablated), solver_table(ablated)
     assert reward is not None and solver is not None
     assert list(reward.numbers["method"]) == ["cppo", "reward_sum"]
-    assert list(solver.shown["changed"]) == ["–", "credit: own", "solver_grouping: slot"]
+    assert list(solver.shown["changed"]) == ["–", "credit: followed", "solver_grouping: slot"]
     rows = solver.numbers.set_index("method")
-    assert rows.loc["credit_own", "difference"] == pytest.approx(
-        pass_at_k(ablated.of("credit_own")) - pass_at_k(ablated.of("cppo"))
+    assert rows.loc["credit_followed", "difference"] == pytest.approx(
+        pass_at_k(ablated.of("credit_followed")) - pass_at_k(ablated.of("cppo"))
     )
-    assert rows.loc["credit_own", "mark"] == "**"
-    assert rows.loc["credit_own", "p_holm"] >= rows.loc["credit_own", "p"]
-    followed = ablated.of("credit_own")["followed"].astype(float).mean()
-    assert rows.loc["credit_own", "follow_rate"] == pytest.approx(followed)
+    assert rows.loc["credit_followed", "mark"] == "**"
+    assert rows.loc["credit_followed", "p_holm"] >= rows.loc["credit_followed", "p"]
+    followed = ablated.of("credit_followed")["followed"].astype(float).mean()
+    assert rows.loc["credit_followed", "follow_rate"] == pytest.approx(followed)
     assert rows.loc["cppo", "end_j"] == pytest.approx(0.98, abs=0.03)
 
 
@@ -93,7 +97,7 @@ def test_ablations_alone_are_refused(runs: Path) -> None:
     write_runs(runs, problems=4)
     for path in (runs / "test" / "04_evaluation").glob("crossroads.*"):
         path.unlink()
-    write_records(runs, simulate("cppo", problems=4).assign(method="credit_own"))
+    write_records(runs, simulate("cppo", problems=4).assign(method="credit_followed"))
     with pytest.raises(ParameterError, match="evaluate method cppo too"):
         main_table(load_results(params()))
 
@@ -102,7 +106,7 @@ def test_the_figure_of_ablations_has_a_row_for_each(ablated: Results) -> None:
     assert plots.possible(ablated)[-1] == "fig10_ablations"
     axes = plots.FIGURES["fig10_ablations"].draw(ablated).axes[0]
     names = [tick.get_text() for tick in axes.get_yticklabels()]
-    assert names == ["CPPO", "Reward J + R_out", "Credit: own", "Group: slot"]
+    assert names == ["CPPO", "Reward J + R_out", "Credit: followed", "Group: slot"]
 
 
 # --- the reading --------------------------------------------------------------------------------
@@ -115,7 +119,7 @@ def test_the_reading_says_what_holds_and_by_how_much(ablated: Results) -> None:
         f"*CPPO beats direct sampling at the same budget.* **Holds**: CPPO minus Direct sampling {gap:+.3f} [" in text
     )
     assert "no i.i.d. sampler can pass 0.609" in text
-    assert "*The solver's credit.* It matters: Credit: own" in text
+    assert "*The solver's credit.* It matters: Credit: followed" in text
     assert "*The grouping of solver rewards.* No difference was found: Group: slot" in text
     assert "*The planner's reward and its gate.* No difference was found: Reward J + R_out" in text
     assert "K = 1 " in text and "K = 8 1.000" in text

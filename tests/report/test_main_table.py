@@ -182,6 +182,22 @@ def test_the_card_takes_the_variant_from_the_options(three: Path) -> None:
     assert list(ours["variant"]) == ["fixed 500-problem slice"]
 
 
+def test_the_card_has_the_cells_of_the_authors_table_that_were_evaluated(runs: Path) -> None:
+    write_base(runs, model="Qwen/Qwen3.5-9B-Base")
+    for method in ("direct", "pkpo", "cppo"):
+        frame = simulate(method, problems=12).assign(benchmark="apps", group="introductory")
+        write_records(runs, frame, policy="Qwen/Qwen3.5-9B-Base" if method == "direct" else f"arm:{method}")
+    for arm in ("pkpo", "cppo"):
+        write_arm(runs, arm, 0)
+    write_options(runs, "apps", difficulty="introductory")
+    table = card_table(load_results(params(benchmark="apps")))
+    assert table is not None and "2f8eb863 and 8b3f84f7" in table.caption
+    rows = table.numbers[table.numbers["source"] == "table"].set_index("method")
+    assert list(rows.index) == ["direct", "pkpo", "cppo"]
+    assert list(rows["published"]) == [0.696, 0.787, 0.806] and rows["ours"].notna().all()
+    assert table.shown["std over seeds"].iloc[-1] == "1.9"
+
+
 def test_no_card_without_any_of_its_rows(runs: Path) -> None:
     write_base(runs)
     write_records(runs, simulate("cppo", problems=4))

@@ -64,8 +64,8 @@ def reward_table(results: Results) -> Table | None:
 def solver_table(results: Results) -> Table | None:
     """T4: what a solver is paid for, compared with and told, and the loss; None without an arm of the kind."""
     about = (
-        "Plan followed: share of programs that implement the method they were given. A solver that is paid for any "
-        "success can pass more often by ignoring its method, which undoes the coordination."
+        "Plan followed: share of programs that implement the method they were given. CPPO as released pays a solver "
+        "for any success, so that it can pass more often by ignoring its method, which undoes the coordination."
     )
     families = (CREDIT, GROUPING, LOSS, SHARING)
     return _beside_target(results, families, "Solver credit, grouping, loss, weights and sharing", about)

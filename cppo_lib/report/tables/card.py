@@ -1,8 +1,8 @@
-"""T2: the rows of the paper's result card, published and ours.
+"""T2: the rows of the paper's result card and the cells of the authors' Table 1, published and ours.
 
-Published figures come from `params/paper/published.yaml`, ours from the records of the main table's columns. The card
-names its rows in a few words; what each is taken to mean here is in `_MATCH`, and is ours: the card does not define
-them. A row that was not evaluated has a dash.
+Published figures come from `params/paper/published.yaml`, ours from the records of the main table's columns. Rows are
+named in a few words; what each is taken to mean here is in `_MATCH`, and is ours: neither source defines them. A row of
+the card that was not evaluated has a dash; such a cell of Table 1 is left out.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ _COLUMNS: Columns = {
     "Method": ("method", label),
     "Metric": ("metric", lambda metric: metric or "–"),
     "Published": ("published", render.percent),
+    "std over seeds": ("std", render.percent),
     "Published for": ("model", lambda model: model or "–"),
     "Ours": ("ours", render.percent),
     "95 % interval": (("low", "high"), render.percent),
@@ -85,15 +86,24 @@ def card_table(results: Results) -> Table | None:
         | {"metric": row.metric, "published": None if row.percent is None else row.percent / 100}
         for row in published.card
     ]
+    table = [
+        {"source": "table", "metric": f"pass@{published.k}", "published": cell.pass_at_4}
+        | cell.model_dump(include={"model", "benchmark", "variant", "method", "std"})
+        for cell in published.table.cells
+    ]
     filled = [row | _ours(results, row, published.k) for row in rows]
+    filled += [row for cell in table if "ours" in (row := cell | _ours(results, cell, published.k))]
     if not any("ours" in row for row in filled):
         return None
     ours = ["ours", "low", "high", "problems", "seeds", "our_model"]
-    numbers = pd.DataFrame(filled).reindex(columns=[*rows[0], *ours])
+    numbers = pd.DataFrame(filled).reindex(columns=[*rows[0], "std", *ours])
+    commits = " and ".join(published.table.commits)
     caption = (
-        f"In percent. Published: {published.paper}, its abstract and its result card, which names no model. Ours: "
-        f"{settings(results.columns)}. The code execution success rate is taken as the share of accepted programs. "
-        "What a variant means is our reading; a dash: not evaluated, or no figure on the card."
+        f"In percent. Published: {published.paper}, its abstract and its result card, which names no model; and, with "
+        f"a std over {published.table.seeds} training seeds, Table 1 of the README of the authors' code at {commits}, "
+        f"which later versions have dropped. Ours: {settings(results.columns)}. The code execution success rate is "
+        "taken as the share of accepted programs. What a variant means is our reading; a dash: not evaluated, or no "
+        "figure on the card."
     )
     return Table("The paper's result card", caption, numbers, render.as_text(numbers, _COLUMNS), results.columns)
 

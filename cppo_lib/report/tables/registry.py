@@ -27,9 +27,9 @@ from cppo_lib.report.tables.main import comparison_table, main_table
 
 TABLES: dict[str, Callable[[Results], Table | None]] = {
     "T1_main": main_table,  # pass@K of every method in every column, with intervals and marks
-    "T2_card": card_table,  # the rows of the paper's result card, published and ours
+    "T2_card": card_table,  # the published rows of the result card and of Table 1, and ours
     "T3_reward": reward_table,  # what the planner is paid for
-    "T4_solver": solver_table,  # solver credit, grouping, weights and sharing
+    "T4_solver": solver_table,  # solver credit, grouping, loss, weights and sharing
     "T5_sweep": sweep_table,  # other K
     "T6_budget": budget_table,  # tokens, programs, seconds
     "T7_diversity": breadth_table,  # how many different methods and programs
