@@ -4,7 +4,7 @@
 #   PROFILE      smoke, tiny, ablations, laptop or a folder of your own below params/ (tiny)
 #   SEEDS        RL seeds 0 to SEEDS-1 (1)
 #   CORES        runs side by side (all cores that the process may use; with a GPU, 1)
-#   MODEL        a model folder or hub id in place of the profile's
+#   MODEL        a model folder or hub id in place of the profile's policies (the gate's own model stays)
 #   LIMIT        a first look in runs/first-LIMIT: LIMIT problems of every split, LIMIT training steps (0: all)
 #   TEST_WORKERS processes that make test shares its files among, about 2 GB each (2)
 #   TORCH_INDEX  index URL to take torch from. Linux without an NVIDIA GPU: that of PyTorch's CPU

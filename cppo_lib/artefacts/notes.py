@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cppo_lib.artefacts import paths
-from cppo_lib.artefacts.store import file_sha256, plain, size_of, write_json
+from cppo_lib.artefacts.store import file_sha256, plain, write_json
 
 LAYOUT = 2
 """Raised when the library's modules move: what was made under another one had its code at other addresses."""
@@ -123,5 +123,5 @@ def _written(artefacts: Sequence[Path], note: Path) -> dict[str, Any]:
     """What a note says of the artefacts: hashes, and sizes in bytes by the path from the note (`runs` can be moved)."""
     return {
         "artefacts": {paths.show(path): file_sha256(path) for path in artefacts},
-        "bytes": {os.path.relpath(path, note.parent): size_of(path) for path in artefacts},
+        "bytes": {os.path.relpath(path, note.parent): paths.size_of(path) for path in artefacts},
     }

@@ -150,15 +150,20 @@ def show_model(name: str) -> str:
     return Path(name).name if Path(shown).is_absolute() else shown
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of a folder's files; 0 for what is not there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def unwritable(path: Path, error: OSError, size: int = 0) -> CPPOError:
     """The one-line error for a file or folder that cannot be written; with a full disk, which, and what was needed.
 
     `size`: bytes that are to be written, as far as they are known; what lies in `<path>.partial` counts too.
     """
     if error.errno in FULL:
-        free, begun = shutil.disk_usage(disk := disk_of(path)).free, path.with_name(path.name + ".partial")
-        files = begun.rglob("*") if begun.is_dir() else [begun]
-        size = max(size, sum(file.stat().st_size for file in files if file.is_file()))
+        free = shutil.disk_usage(disk := disk_of(path)).free
+        size = max(size, size_of(path.with_name(path.name + ".partial")))
         need = f", more than {size / 2**20:.1f} MiB needed" if size else ""
         return CPPOError(
             f"cannot write {show(path)}: {FULL[error.errno]} on the disk at {disk} ({free / 2**20:.1f} MiB "

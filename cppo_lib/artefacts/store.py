@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cppo_lib.artefacts import paths
-from cppo_lib.artefacts.paths import meta_path, runs_root, show, unwritable, writable_dir
+from cppo_lib.artefacts.paths import meta_path, runs_root, show, size_of, unwritable, writable_dir
 from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import CPPOError, DamagedError
 
@@ -261,12 +261,6 @@ def _digest(path: Path) -> str:
     if time.time() - state.st_ctime > SETTLED_S:
         _DIGESTS[key] = found
     return found
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of a folder's files."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def checked(path: Path) -> Path:

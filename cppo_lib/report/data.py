@@ -58,17 +58,12 @@ class Prepared:
 def load(folder: Path) -> Prepared:
     """Read what `data_prep.prepare` wrote. Raises MissingArtefactError when it has not finished."""
     summary = store.read_json(paths.require(folder / "summary.json", notebook="01_data_prep"))
-    skipped = store.read_jsonl(store.checked(folder / "skipped.jsonl"))
-    rows = pd.DataFrame(skipped, columns=["split", "id", "reason", "detail"])
-    removed = folder / "overlap.csv"
-    return Prepared(
-        summary,
-        store.read_parquet(folder / "problems.parquet"),
-        rows,
-        pd.read_csv(store.checked(removed), dtype={"id": str, "matched_id": str})
-        if removed.exists()
-        else decontaminate.overlap_table([]),
-    )
+    rows = store.read_jsonl(store.checked(folder / "skipped.jsonl"))
+    skipped = pd.DataFrame(rows, columns=["split", "id", "reason", "detail"])
+    removed, overlap = folder / "overlap.csv", decontaminate.overlap_table([])
+    if removed.exists():
+        overlap = pd.read_csv(store.checked(removed), dtype={"id": str, "matched_id": str})
+    return Prepared(summary, store.read_parquet(folder / "problems.parquet"), skipped, overlap)
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -76,19 +71,17 @@ def load(folder: Path) -> Prepared:
 
 def overview(prepared: Prepared) -> pd.DataFrame:
     """A row per split: problems, tests, problems left out; contest dates and references judged where there are any."""
-    rows = {}
+    rows, problems = {}, prepared.problems
     for split, facts in prepared.summary["splits"].items():
-        dates = _of(prepared.problems, split)["date"]
-        references = facts["references"]
+        dates = problems.loc[problems["split"] == split, "date"]
+        accepted, judged = (facts["references"][count] for count in ("accepted", "judged"))
         rows[split] = {
             "problems": facts["problems"],
             "tests": facts["tests"],
             "left out": sum(facts["skipped"].values()) + facts["overlap"],
             "first date": min((day for day in dates if day), default=""),
             "last date": max(dates),
-            "references accepted": f"{references['accepted']} of {references['judged']}"
-            if references["judged"]
-            else "",
+            "references accepted": f"{accepted} of {judged}" if judged else "",
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.loc[:, (table != "").any()]
@@ -144,10 +137,6 @@ def failed_references(prepared: Prepared) -> pd.DataFrame:
         for fault in facts["references"]["failed"]
     ]
     return pd.DataFrame(rows, columns=["split", "id", "verdict", "reason"])
-
-
-def _of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    return frame[frame["split"] == split]
 
 
 def _by_difficulty(value: str) -> tuple[float, int, str]:

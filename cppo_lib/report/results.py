@@ -194,9 +194,8 @@ class Results:
         seeds = ", ".join(str(seed) for seed in sorted(shown["seed"].unique()))
         partial = f"PARTIAL, the first {self.limit} problems only: " if self.limit else ""
         return (
-            f"{partial}{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): "
-            f"{problems} problems, {blocks} x K={self.k} attempts on each, "
-            f"seed{'s' if ',' in seeds else ''} {seeds}"
+            f"{partial}{self.params.benchmark} ({self.params.split} split, profile {self.params.profile}): {problems} "
+            f"problems, {blocks} x K={self.k} attempts on each, seed{'s' if ',' in seeds else ''} {seeds}"
         )
 
 

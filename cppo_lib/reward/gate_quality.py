@@ -51,7 +51,6 @@ from cppo_lib.rollout.replies import normalise
 
 RECORDS = "gate_decisions.parquet"
 OUTCOMES = "gate_outcomes.parquet"
-FROZEN = "sft"  # the method whose recorded tuples those are
 KEPT = 5  # of so many distilled problems one is kept from the gate
 Kind = Literal["valid", "repeated", "paraphrased", "other_problem", "garbled"]
 KINDS: tuple[Kind, ...] = ("repeated", "paraphrased", "other_problem", "garbled")

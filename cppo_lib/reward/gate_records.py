@@ -2,7 +2,7 @@
 
     problem_id      of a training problem
     problem_text    its statement
-    plan_text       the K methods as a list, one line each
+    plan_text       the K methods, in either format of `cppo_lib.rollout.plans`
     valid           true or false
     violation       what is wrong with the plan, in a word or two; null: nothing, or nobody said
     source          who made it, such as catalogue, distilled, sampled or judge; rows of `corruption` are
@@ -27,7 +27,7 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import DatasetError
 from cppo_lib.reward.gate_rules import Candidate
-from cppo_lib.rollout.plans import MAX_LISTED, parse_tuple, render_tuple
+from cppo_lib.rollout.plans import read_either, render_tuple
 
 MIN_CONFIDENCE = 0.5
 VALIDATION = 0.2  # of the problems
@@ -59,7 +59,7 @@ class Label:
     def candidate(self) -> Candidate:
         """The tuple as a gate is asked about it."""
         problem = Problem(self.problem_id, "", self.problem_text, (Test("", ""),))
-        return Candidate(problem, parse_tuple(self.plan_text, MAX_LISTED).methods)
+        return Candidate(problem, read_either(self.plan_text))
 
 
 def label_of(candidate: Candidate, valid: bool, violation: str | None, source: str, confidence: float = 1.0) -> Label:
@@ -135,9 +135,7 @@ def _label(line: str, where: str, k: int, known: Collection[str]) -> Label:
             f"{where}: problem {row['problem_id']!r} is none of the profile's training problems, which alone a gate "
             "may learn from: take the row out, or prepare the problem in 01_data_prep"
         )
-    plan = parse_tuple(row["plan_text"], k)
-    if not plan.complete:
-        listed = len(parse_tuple(row["plan_text"], MAX_LISTED).methods)
+    if (listed := len(read_either(row["plan_text"]))) != k:
         raise DatasetError(f"{where}: the plan lists {listed} methods, and k is {k}")
     return Label(**{key: row[key] for key in _TYPES})
 

@@ -155,6 +155,12 @@ def all_methods(plan: str, plan_format: PlanFormat) -> tuple[str, ...]:
     return tuple(filter(None, (each.method for each in labelled(said(plan)))))
 
 
+def read_either(plan: str) -> tuple[str, ...]:
+    """The methods of a plan in a file: labelled where it begins with the label A, else numbered."""
+    first = _LABEL.match(plan.strip())
+    return all_methods(plan, "labelled" if first and first["label"] == "A" else "numbered")
+
+
 def render_labelled(methods: Sequence[str]) -> str:
     """The planner completion that lists these methods; `parse_labelled` reads it back. Raises as `labels_of`."""
     return "\n".join(f"{label}: {method}" for label, method in zip(labels_of(len(methods)), methods, strict=True))

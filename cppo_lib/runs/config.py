@@ -104,10 +104,10 @@ def _load(path: Path, overrides: Mapping[str, Any], asking: tuple[Path, ...]) ->
             )
         values = _load(base, {}, chain).model_dump() | values
     params = validate(model, {**values, **overrides}, where=paths.show(path))
-    folder = path.resolve().parent
-    if folder.parent == paths.root() / "params" and params.profile != folder.name:
+    folder, profile = path.resolve().parent, values.get("profile", params.profile)
+    if folder.parent == paths.root() / "params" and profile != folder.name:
         raise ParameterError(
-            f"{paths.show(path)}: key 'profile' is {params.profile!r} in the folder of "
+            f"{paths.show(path)}: key 'profile' is {profile!r} in the folder of "
             f"{folder.name!r}; write profile: {folder.name}"
         )
     return params
@@ -259,9 +259,13 @@ def _in_words(schema: Mapping[str, Any]) -> str:
 
 def check(files: Iterable[Path]) -> None:
     """Print a line per good file. Raises ParameterError at the first bad one."""
+    from cppo_lib.runs import profiles  # which reads files by this module
+
     for path in files:
         if path.name == PUBLISHED:
             load_published(path)
+        elif path.name == profiles.FILE:
+            profiles.read(path)
         else:
             load_params(path)
         print(f"{paths.show(path)}: ok")

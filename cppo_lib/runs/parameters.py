@@ -36,6 +36,8 @@ from cppo_lib.trainer.advantages import (
 )
 
 RELEASED = "released"
+FROZEN = "sft"
+"""The method whose recorded tuples gates are compared with: its solver is as planner SFT left it."""
 OURS = "not stated in the abstract; our default"
 TINY = "null unless base_model is scratch"
 CHECKPOINTING = "compute activations twice instead of keeping them: less memory, about a third slower"
@@ -180,6 +182,10 @@ class PlannerSFT(Params):
         description="self-distillation: the method of an evaluation of the training split, whose tuples that pass the "
         "gate and the tests are learnt; null: the benchmark's corpus"
     )
+    gold: str | None = Field(
+        description="a JSONL file of tuples to learn, from the repository root, in the schema of "
+        "cppo_lib.trainer.gold; null: the corpus or the distilled tuples"
+    )
     vocab_size: int | None = Field(ge=300, le=50_000, description=f"tokens of the tiny model's BPE; {TINY}")
     hidden_size: int | None = Field(ge=8, le=1024, description=f"width of the tiny model; {TINY}")
     layers: int | None = Field(ge=1, le=24, description=f"layers of the tiny model; {TINY}")
@@ -207,8 +213,12 @@ class PlannerSFT(Params):
             if (getattr(self, key) is None) == scratch:
                 fix = "give it a value" if scratch else "write null"
                 raise ValueError(f"key {key!r} is for base_model: scratch, and this is {self.base_model!r}: {fix}")
-        if scratch and (self.lora_rank or self.distil_from):
-            raise ValueError("base_model: scratch is trained whole from the corpus: lora_rank: 0 and distil_from: null")
+        if scratch and (self.lora_rank or self.distil_from or self.gold):
+            raise ValueError(
+                "base_model: scratch is trained whole from the corpus: lora_rank: 0, distil_from: null and gold: null"
+            )
+        if self.gold and self.distil_from:
+            raise ValueError("tuples are learnt from `gold` or from `distil_from`: write null for one of them")
         if self.also_k and self.distil_from:
             raise ValueError("also_k is for planners that learn from a corpus: write []")
         _require_labels(self.plan_format, self.k, *self.also_k)
@@ -526,6 +536,10 @@ class Evaluation(Params):
         description="`base` or `sft` of this profile, `arm:<name>` (the arm's run of this seed), "
         "a model folder or a hub id"
     )
+    planner_policy: PolicyName | None = Field(
+        description="the policy that plans, named as `policy`, where it is another than the one that writes programs; "
+        "null: the same"
+    )
     prompt_style: StyleName = Field(description="wording of the prompts; see cppo_lib.rollout.prompts")
     plan_format: PlanFormat = Field(description=f"{PLAN_FORMAT}; as the policy was trained")
     program_rule: ProgramRule = Field(description=PROGRAM_RULE)
@@ -577,6 +591,8 @@ class Evaluation(Params):
         _require_labels(self.plan_format, self.k)
         if self.unreadable == "nothing" and self.procedure != "tuple":
             raise ValueError("unreadable: nothing is about tuples: set procedure: tuple or unreadable: direct")
+        if self.planner_policy is not None and not PROCEDURES[self.procedure].planned:
+            raise ValueError(f"procedure: {self.procedure} calls no planner: set planner_policy: null")
         if self.procedure == "ifg" and self.planner_temperature is None:
             raise ValueError("procedure: ifg draws intents at a temperature of their own: set planner_temperature")
         return self

@@ -100,18 +100,13 @@ def state_of(path: Path, sha256: str) -> State:
     return "unchanged" if store.file_sha256(path) == sha256 else "CHANGED"
 
 
-def located(recorded: str) -> Path:
-    """The file behind a path as artefacts record it: from the repository root, or absolute."""
-    return paths.root() / recorded
-
-
 def base_model(record: Path) -> str:
     """The model that a record's policy was made from: a hub id, a folder, or `scratch` for the tiny one.
 
     Raises:
         MissingArtefactError: the runs before this one have left no summary.
     """
-    params = store.read_json(paths.require(record.with_name(record.name + ".meta.json"), notebook="04_evaluation"))
+    params = store.read_json(paths.require(paths.meta_path(record), notebook="04_evaluation"))
     return _base_of(params["params"])
 
 

@@ -24,7 +24,7 @@ from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.errors import CPPOError, MissingArtefactError
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import Report
-from cppo_lib.runs.provenance import Origin, State, located, origin_of, state_of
+from cppo_lib.runs.provenance import Origin, State, origin_of, state_of
 
 SHOWN_NUMBERS = 6
 """Numbers of a table's row that are printed; its CSV has all."""
@@ -40,11 +40,10 @@ def sidecars(profile: str) -> dict[str, Path]:
         ParameterError: a faulty parameter file.
     """
     folders = [paths.figures_path(profile, "")]
-    for path in sorted((paths.root() / "params" / profile).glob("0*.yaml")):
-        if path.name[:2] in ("05", "06", "07"):
-            params = config.load_params(path)
-            assert isinstance(params, Report)
-            folders.append(paths.figures_path(profile, params.figures_dir))
+    for path in sorted((paths.root() / "params" / profile).glob("0[567]*.yaml")):
+        params = config.load_params(path)
+        assert isinstance(params, Report)
+        folders.append(paths.figures_path(profile, params.figures_dir))
     found = {}
     for folder in dict.fromkeys(folders):
         for path in sorted(folder.glob("*.json")):
@@ -81,7 +80,8 @@ def find(item: str, profile: str) -> list[Path]:
 class Chain:
     """Prints nodes of the chain, each once, and counts the files that are not what they were.
 
-    Args:
+    Attributes:
+        states: of each file that was printed.
         runs: what wrote a file, as the sidecar of a table or figure recorded it, for files that are not here any more.
     """
 
@@ -93,12 +93,13 @@ class Chain:
     def lines(self, recorded: str, sha256: str, depth: int = 1) -> Iterator[str]:
         """A file with its hash and state, the run that wrote it, and what that run read."""
         pad = "  " * depth
-        state = self.states.setdefault(recorded, state_of(located(recorded), sha256))
+        path = paths.root() / recorded  # artefacts record paths from the root, or absolute
+        state = self.states.setdefault(recorded, state_of(path, sha256))
         yield f"{pad}{recorded}  sha256 {sha256[:12]}  {state}"
         if state != "unchanged" and (run := self.runs.get(recorded)):
             file = f", with {run['parameter_file']}" if run["parameter_file"] else ""
             yield f"{pad}  was by {run['run_id']}, seed {run['seed']}, {commit(run['commit'], run['dirty'])}{file}"
-        origin = origin_of(located(recorded))
+        origin = origin_of(path)
         if origin is None:
             if state != "MISSING":
                 yield f"{pad}  no note beside it says where it comes from"
@@ -108,8 +109,8 @@ class Chain:
             return
         self._seen.add(origin.run_id)
         yield from (f"{pad}  {line}" for line in about(origin))
-        for path, digest in origin.inputs.items():
-            yield from self.lines(path, digest, depth + 2)
+        for read, digest in origin.inputs.items():
+            yield from self.lines(read, digest, depth + 2)
 
 
 def about(origin: Origin) -> Iterator[str]:
@@ -135,12 +136,8 @@ def commit(sha: str | None, dirty: bool | None) -> str:
 
 def seen_in(sha: str | None) -> str:
     """Where the code of a commit is to be seen."""
-    known = (
-        sha
-        and not subprocess.run(
-            ["git", "-C", str(paths.root()), "cat-file", "-e", f"{sha}^{{commit}}"], capture_output=True
-        ).returncode
-    )
+    look = ["git", "-C", str(paths.root()), "cat-file", "-e", f"{sha}^{{commit}}"]
+    known = sha and not subprocess.run(look, capture_output=True).returncode
     return f"git checkout {str(sha)[:12]} has it" if known else "this checkout does not have that commit"
 
 

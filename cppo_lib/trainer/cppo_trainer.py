@@ -38,6 +38,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import use_adapter
 
 from cppo_lib.data.problem import Problem
 from cppo_lib.errors import ModelError, ParameterError
@@ -120,6 +121,11 @@ class CPPOTrainer(GRPOTrainer):
             self.ref_model.load_state_dict(model.state_dict())
         # Processes that hold parts of the weights must all take the same steps, which TRL's own generation sees to.
         self.own_sampling = not (self.use_vllm or self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if objective.unreadable == "nothing" and not self.own_sampling and self.accelerator.num_processes > 1:
+            raise ParameterError(
+                "unreadable: nothing makes processes ask for different numbers of programs, which those that share "
+                "weights or engines wait for: set unreadable: direct"
+            )
         self.role_adapters = has_roles(model)
         if self.role_adapters and (self.accelerator.num_processes > 1 or not self.own_sampling):
             raise ParameterError("an adapter for each role is trained by one process: set sharing: all for several")
@@ -309,8 +315,32 @@ class CPPOTrainer(GRPOTrainer):
             "reward": rewards.tolist(),
         }
         self.rollout_func: Any = lambda prompts, trainer: rolled_out
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        beta, self.beta = self.beta, 0.0  # the reference's log-probabilities are found later, for rows that are kept
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        finally:
+            self.beta = beta
         return batch
+
+    def _reference_logps(self, batch: dict[str, Any]) -> Tensor:
+        """(rows, tokens) log-probabilities of the completions under the policy that training started from.
+
+        As TRL finds them, but after equal rows were merged.
+        """
+        with torch.no_grad(), contextlib.ExitStack() as switched:
+            model: Any = self.ref_model
+            if model is None:  # without the adapter, or with the one that training started from
+                model, bare = self.model, self.accelerator.unwrap_model(self.model)
+                switched.enter_context(use_adapter(bare, REFERENCE if REFERENCE in bare.peft_config else None))
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+                batch["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        found: Tensor = logps
+        return found
 
     def _sequence_logps(self, batch: dict[str, Any]) -> Tensor:
         """(rows,) log-probability of each row's completion under the policy that sampled it.
@@ -374,11 +404,14 @@ class CPPOTrainer(GRPOTrainer):
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         # With an entropy bonus every row counts, and vLLM's rows differ in their importance weights: nothing to merge.
-        exact = self.entropy_coef == 0.0 and not self.use_vllm
-        if self.model is not None and self.model.training and self._buffered_inputs is not before and exact:
+        if self._buffered_inputs is before:
+            return inputs
+        if self.entropy_coef == 0.0 and not self.use_vllm:
             self._buffered_inputs, self.step_stats["kept_rows"] = compact(self._buffered_inputs)
-            inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
-        return inputs
+        if self.beta:
+            for chunk in self._buffered_inputs:
+                chunk["ref_per_token_logps"] = self._reference_logps(chunk)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.role_adapters:

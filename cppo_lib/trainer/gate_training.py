@@ -99,6 +99,7 @@ class GateTrainer(Trainer):
     def __init__(self, verbaliser: Verbaliser, **arguments: Any) -> None:
         self._verbaliser = verbaliser
         super().__init__(data_collator=self._collated, **arguments)
+        self.model_accepts_loss_kwargs = False  # it would count tokens and not tuples, the first of which predicts none
 
     def _collated(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         ids, mask = self._verbaliser.batch([row["input_ids"] for row in rows], torch.device("cpu"))
@@ -111,11 +112,9 @@ class GateTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The cross entropy of fail (0) and pass (1), a mean over the step's tuples whatever its micro-batches."""
+        """The mean cross entropy of fail (0) and pass (1); the Trainer takes the mean over micro-batches."""
         logits = self._verbaliser.logits(model, inputs["input_ids"], inputs["attention_mask"])
-        if num_items_in_batch is None:  # then the Trainer divides by the number of micro-batches
-            return cross_entropy(logits, inputs["labels"])
-        return cross_entropy(logits, inputs["labels"], reduction="sum") / num_items_in_batch
+        return cross_entropy(logits, inputs["labels"])
 
 
 class Validation(TrainerCallback):

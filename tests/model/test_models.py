@@ -78,18 +78,17 @@ def refusal(folder: Path | str, load: Callable[..., object] = model.load_policy)
 # --- weights ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("load", [model.load_policy, model.load_classifier])
-def test_weights_that_do_not_fit_the_config_are_named(base, tmp_path, load):
+def test_weights_that_do_not_fit_the_config_are_named(base, tmp_path):
     missing = changed(base, tmp_path / "missing", without(DOWN))
-    assert f"1 missing: {DOWN})" in refusal(missing, load)
+    assert f"1 missing: {DOWN})" in refusal(missing)
     odd = changed(base, tmp_path / "odd", renamed("model.", "transformer."))
-    assert f"{26 + (load is model.load_policy)} missing: " in refusal(odd, load)  # with the output layer
+    assert "27 missing: " in refusal(odd)  # with the output layer
     short = changed(base, tmp_path / "short", lambda tensors: tensors | {DOWN: tensors[DOWN][:-1].contiguous()})
-    assert f"1 of another size: {DOWN} (15x48 for 16x48)" in refusal(short, load)
+    assert f"1 of another size: {DOWN} (15x48 for 16x48)" in refusal(short)
     fewer = configured(base, tmp_path / "fewer", num_hidden_layers=1, layer_types=["full_attention"])
-    assert "12 unexpected: model.layers.1.input_layernorm.weight, " in refusal(fewer, load)
+    assert "12 unexpected: model.layers.1.input_layernorm.weight, " in refusal(fewer)
     more = configured(base, tmp_path / "more", num_hidden_layers=3, layer_types=["full_attention"] * 3)
-    assert "12 missing: model.layers.2.input_layernorm.weight, " in refusal(more, load)
+    assert "12 missing: model.layers.2.input_layernorm.weight, " in refusal(more)
 
 
 def test_vllm_is_not_given_weights_that_do_not_fit(base, tmp_path):
@@ -98,14 +97,6 @@ def test_vllm_is_not_given_weights_that_do_not_fit(base, tmp_path):
     missing = changed(base, tmp_path / "missing", without(DOWN))
     with pytest.raises(ModelError, match=f"1 missing: {DOWN}"), plain_policy(str(missing)):
         pass
-
-
-def test_a_classifier_may_have_a_new_output_layer_once(base, tmp_path):
-    made, tokenizer = model.load_classifier(base)
-    model.save_policy(made, tokenizer, tmp_path / "gate")
-    model.load_classifier(tmp_path / "gate")
-    headless = changed(tmp_path / "gate", tmp_path / "headless", without("score.weight"))
-    assert "1 missing: score.weight" in refusal(headless, model.load_classifier)
 
 
 def test_adapters_that_do_not_fit_their_base_are_named(adapter, tmp_path):
@@ -147,7 +138,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_model_or_folder_is_named(base, ad
     assert paths.policy_source("tiny", "~/base") == str(base)
     assert paths.show_model("~/base") == "base"
     assert paths.figures_path("tiny", "~/figures") == base.parent / "figures"
-    model.load_policy("~/base"), model.load_tokenizer("~/base"), model.load_classifier("~/base")
+    model.load_policy("~/base"), model.load_tokenizer("~/base")
     moved = shutil.copytree(adapter, tmp_path / "moved")
     named = json.loads((moved / model.ADAPTER).read_text())
     (moved / model.ADAPTER).write_text(json.dumps(named | {"base_model_name_or_path": "~/base"}))

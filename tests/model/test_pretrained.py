@@ -102,7 +102,6 @@ def sft_params(base: Path, **changes: object):
         "sft_steps": 4,
         "sft_batch": 4,
         "sft_lr": 0.01,
-        "gate_steps": 0,
         **PRETRAINED,
     }
     return config.load_params(SMOKE / "02_planner_sft.yaml", **{**given, **changes})
@@ -368,5 +367,5 @@ def test_planner_sft_learns_from_the_records_of_an_evaluation(prepared, tmp_path
     store.write_parquet(prepared / "04_evaluation" / "crossroads.train.own.s0.parquet", pd.DataFrame(attempts))
     summary = json.loads((sft.train_planner(cfg) / "summary.json").read_text())
     assert summary["rows"] == 6
-    assert [Path(name).name for name in summary["artefacts"]] == ["sft", "gate_decisions.parquet"]
+    assert [Path(name).name for name in summary["artefacts"]] == ["sft"]
     assert any("crossroads.train.own" in name for name in summary["provenance"]["inputs"])

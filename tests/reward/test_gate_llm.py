@@ -18,7 +18,7 @@ from cppo_lib.reward.gate_rules import Candidate
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import RLTraining
-from cppo_lib.runs.stages import data_prep
+from cppo_lib.runs.stages import data_prep, gate_training
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.runs.stages import rl_training as training
 from cppo_lib.trainer.sft_data import crossroads_rows
@@ -100,11 +100,17 @@ def test_rl_and_the_command_ask_the_model(chat, runs, monkeypatch, capsys):
     rows = store.read_jsonl(training.train(cfg) / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2] and all(row["j"] <= row["j_rules"] for row in rows)
 
-    planner = gate_world.planner_sft(pretrain_steps=1, sft_steps=1, hidden_size=16, gate_steps=0)
-    stage = sft.train_planner(planner)
-    monkeypatch.setattr(sft.config, "load_params", lambda path: planner)
-    assert sft.main(["--profile", "smoke", "--gate-model", str(chat), "--limit", "3"]) == 0
+    sft.train_planner(gate_world.planner_sft(pretrain_steps=1, sft_steps=1, hidden_size=16))
+    cfg = gate_world.gate_params(epochs=0)
+    stage = gate_training.train(cfg)
+    monkeypatch.setattr(gate_training.config, "load_params", lambda path: cfg)
+    asked = ["--profile", "smoke", "--gate-model", str(chat), "--limit", "3"]
+    assert gate_training.main(["ask", *asked]) == 0
     frame = pd.read_parquet(stage / "gate_decisions.model.parquet")
     assert set(frame["gate"]) == {"llm (model)"} and frame["problem_id"].nunique() == 3 and len(frame) == 15
     assert "precision" in capsys.readouterr().out
-    assert sft.main(["--profile", "smoke", "--gate-model", "no/such/folder"]) == 1
+    assert gate_training.main(["ask", "--profile", "smoke", "--gate-model", "no/such/folder"]) == 1
+    assert gate_training.main(["label", *asked, "--out", str(runs / "labels.jsonl")]) == 0
+    rows = store.read_jsonl(runs / "labels.jsonl")
+    assert len(rows) == 15 and all(0 <= row["confidence"] <= 1 for row in rows)
+    assert {row["source"] for row in rows} == {"judge model", "corruption"}

@@ -22,7 +22,7 @@ from suite import RL, Suite, wait_for
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.errors import ParameterError
-from cppo_lib.runs import config, trace
+from cppo_lib.runs import config, profiles, trace
 from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.series import cli as series
 from cppo_lib.runs.series import runner
@@ -65,7 +65,7 @@ def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
     ]
     assert evaluation.done[0] == "04_evaluation/crossroads.test.cppo.s2.parquet"
     assert plan.runs["05_paper_tables"].params.seeds == 3
-    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 9 + 12
+    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 1 + 9 + 12
 
 
 def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
@@ -74,6 +74,7 @@ def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
     assert given["01_data_prep.leetcode"] == {"limit": 3}
     assert given["04_evaluation.leetcode.train.distil.s0"] == {"limit": 3}
     assert given["02_planner_sft"] == {"sft_steps": 3}
+    assert given["02b_gate"] == {"epochs": 0, "sampled": 0, "accept_refused": True}
     assert given["03_rl_training.cppo.s0"] == {"steps": 3}
     assert given["05_paper_tables"] == {"figures_dir": ""}
     assert plan.table == "figures/T1_main.md"
@@ -114,6 +115,20 @@ def test_distilling_an_evaluation_that_nothing_makes_is_refused(tmp_path, monkey
         (folder / name).write_text((files / name).read_text())
     monkeypatch.setattr("cppo_lib.artefacts.paths.root", lambda: tmp_path)
     with pytest.raises(ParameterError, match="key 'distil_from' is 'distil', but params/laptop has no 04_evaluation"):
+        Plan("laptop")
+
+
+def test_runs_that_wait_for_each_other_are_named(tmp_path, monkeypatch):
+    """Planner SFT learns from what an arm wrote that starts from planner SFT."""
+    files, folder = paths.root() / "params" / "laptop", tmp_path / "params" / "laptop"
+    folder.mkdir(parents=True)
+    for name in ("02_planner_sft", "03_rl_training.cppo", "04_evaluation.leetcode_distil"):
+        text = (files / f"{name}.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(
+            text.replace("policy: Qwen/Qwen2.5-Coder-0.5B-Instruct", "policy: arm:cppo")
+        )
+    monkeypatch.setattr("cppo_lib.artefacts.paths.root", lambda: tmp_path)
+    with pytest.raises(ParameterError, match=r"^params/laptop: \S+, \S+, \S+ wait for each other$"):
         Plan("laptop")
 
 
@@ -544,3 +559,32 @@ def test_executed_notebooks_hold_the_parameters_that_were_checked(suite):
     params = meta["papermill"]["parameters"]
     file = store.read_json(suite.runs / "05_paper_tables" / "summary.json")
     assert json.dumps(params, sort_keys=True) == json.dumps(file["provenance"]["params"], sort_keys=True)
+
+
+# --- profiles that are like another -------------------------------------------------------------
+
+
+def test_a_backbone_is_a_profile_of_one_file():
+    own, like = Plan("paper"), Plan("paper_4b", seeds=2)
+    assert {run.name for run in own.runs.values()} <= {run.name for run in like.runs.values()}
+    arm, gate = like.runs["03_rl_training.cppo.s1"], like.runs["02b_gate"]
+    assert arm.params.profile == "paper_4b" and arm.given == {"seed": 1, "profile": "paper_4b"}
+    assert like.runs["02_planner_sft"].given["base_model"] == "Qwen/Qwen3.5-4B-Base"
+    assert gate.params.base_model == "Qwen/Qwen3.5-0.8B-Base", "a gate need not be as large as what it judges"
+    assert like.runs["05_paper_tables"].given["figures_dir"] == ""
+    assert Plan("paper_4b", model="mine").runs["02_planner_sft"].given["base_model"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("like: papr\nmodel: m\n", "key 'like' is 'papr'; choose from .*paper"),
+        ("like: paper\n", "key 'model'; a profile.yaml has the keys like and model"),
+        ("like: paper\nmodel: m\nseed: 1\n", "key 'seed'"),
+    ],
+)
+def test_a_wrong_profile_file_is_named(text, message, tmp_path):
+    store.write_text(tmp_path / "paper" / "01_data_prep.yaml", "")
+    path = store.write_text(tmp_path / "mine" / "profile.yaml", text)
+    with pytest.raises(ParameterError, match=message):
+        profiles.read(path)

@@ -35,7 +35,7 @@ def runs(tmp_path_factory):
         data_prep.prepare(config.load_params(FOLDER / "01_data_prep.yaml", options=sizes | {"hidden_tests": 2}))
         sft = folder / "ablations" / "02_planner_sft"
         small_policy.save(sft / "sft", also_k=(2, 8), steps=100)
-        gate_world.add_classifier(sft)
+        gate_world.add_gate(folder / "ablations" / "02b_gate", sft / "sft")
         store.write_json(sft / "summary.json", {})
         yield folder
 

@@ -37,13 +37,12 @@ def rl(runs: Path, **changes: object) -> None:
 
 def planner(runs: Path) -> None:
     small = {"pretrain_steps": 2, "sft_steps": 8, "hidden_size": 16, "pretrain_batch": 4, "sft_batch": 4}
-    sft.train_planner(gate_world.planner_sft(**small, gate_steps=0))
+    sft.train_planner(gate_world.planner_sft(**small))
 
 
 def gate(runs: Path) -> None:
-    cfg = gate_world.planner_sft(gate_steps=4)
     if not (runs / "gate" / "gate").exists():
-        gate_world.train_classifier(runs / "start", cfg, runs / "gate")
+        gate_world.train_gate(runs / "start", runs / "gate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +111,11 @@ def at_step(step: int, act: Callable[[], None], *, stage: str = "sft") -> Iterat
 
     def hooked(path: Path, rows: list[dict[str, Any]]) -> None:
         append(path, rows)
-        if rows[0]["step"] == step and rows[0].get("stage", stage) in (stage, "gate"):
+        if not acted and rows[0]["step"] == step and rows[0].get("stage", stage) in (stage, "gate"):
+            acted.append(step)
             act()
 
+    acted: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "append_jsonl", hooked)
         yield
@@ -143,7 +144,8 @@ def test_a_killed_training_goes_on_from_the_newest_whole_checkpoint_and_ends_whe
     newer = killed_at_step_3(one, runs).with_name("checkpoint-3")
     newer.mkdir()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(model, "save_policy", lambda *_: kill())
+        place = store.place
+        patch.setattr(store, "place", lambda made, path: kill() if path == runs / one.result else place(made, path))
         one.run(runs)
     told = capsys.readouterr().out
     assert "checkpoint-3 is not whole (writing it was interrupted): it is left out and removed" in told

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.data.benchmarks import crossroads
 from cppo_lib.data.benchmarks.crossroads_methods import FAMILIES
-from cppo_lib.errors import MissingArtefactError, ParameterError
+from cppo_lib.errors import DatasetError, MissingArtefactError, ParameterError
 from cppo_lib.model import policy as model
 from cppo_lib.reward.gate_rules import gate
 from cppo_lib.rollout.plans import is_canonical, parse_labelled, parse_tuple
@@ -15,6 +18,7 @@ from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft
+from cppo_lib.trainer.gold import gold_rows
 
 PARAMS = paths.root() / "params" / "smoke"
 
@@ -114,3 +118,40 @@ def test_both_stages_load_back_and_are_not_repeated(runs):
     written = (folder / "summary.json").stat().st_mtime_ns
     sft.train_planner(cfg)
     assert (folder / "summary.json").stat().st_mtime_ns == written
+
+
+# --- gold tuples --------------------------------------------------------------------------------
+
+GOLD = {"problem_id": "p1", "problem_text": "Find the middle.", "plan_text": "A: mean\nB: mode\nC: midrange"}
+
+
+def gold_file(folder: Path, *rows: object) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    return store.write_text(folder / "gold.jsonl", "\n".join(lines) + "\n")
+
+
+def test_gold_tuples_are_learnt_in_the_format_that_is_asked_for(tmp_path):
+    numbered = GOLD | {"plan_text": "1. mean\n2. mode\n3. midrange", "judge": "kept"}
+    path = gold_file(tmp_path, GOLD, numbered)
+    for plan_format, plan in (("numbered", numbered["plan_text"]), ("labelled", GOLD["plan_text"])):
+        style = PromptStyle("brief", None, plan_format=plan_format)
+        rows = gold_rows(path, style, 3, {"p1"})
+        assert [row.completion for row in rows] == [plan, plan]
+        assert [row.kind for row in rows] == ["plan", "plan"] and rows[0].prompt.startswith("Find the middle.")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (GOLD | {"plan_text": "A: mean\nB: mode"}, "line 2: the plan lists 2 methods, and k is 3"),
+        (GOLD | {"problem_id": "p9"}, "line 2: problem 'p9' is none of the profile's training problems"),
+        ({"problem_id": "p1", "plan_text": "A: mean"}, "line 2: key 'problem_text' must be text that is not empty"),
+        ("{", "line 2 is not JSON"),
+        ("[]", "line 2: key 'problem_id' must be text"),
+    ],
+)
+def test_gold_tuples_that_cannot_be_learnt_are_named(row, message, tmp_path):
+    with pytest.raises(DatasetError, match=message):
+        gold_rows(gold_file(tmp_path, GOLD, row), PromptStyle("brief", None), 3, {"p1"})
+    with pytest.raises(DatasetError, match="holds no tuples"):
+        gold_rows(gold_file(tmp_path, ""), PromptStyle("brief", None), 3, {"p1"})

@@ -44,13 +44,11 @@ def fig1_headline(results: Results) -> Figure:
     """pass@K of each method as a marker with its interval, a point for each seed, and the ceilings."""
     with canvas(1, 1, COLUMN, 0.7 + 0.33 * len(results.methods)) as (figure, (axes,)):
         _rows(axes, results, results.methods)
-        ceiling_lines(axes, results, vertical=True)
-        axes.set(xlabel=f"{results.params.split} pass@{results.k}", xlim=(0, 1))
     return figure
 
 
 def _rows(axes: Axes, results: Results, methods: Sequence[str]) -> None:
-    """A row for each method: marker, interval, the value at the right, and its seeds below."""
+    """pass@K, a row for each method (marker, interval, the value at the right, its seeds below), and the ceilings."""
     for row, method in enumerate(methods):
         scores = results.scores[method]
         mean = results.interval(scores)
@@ -61,6 +59,8 @@ def _rows(axes: Axes, results: Results, methods: Sequence[str]) -> None:
         value = f"{mean.estimate:.2f}"
         axes.text(1.02, row, value, transform=axes.get_yaxis_transform(), va="center")
     method_axis(axes, methods)
+    ceiling_lines(axes, results, vertical=True)
+    axes.set(xlabel=f"{results.params.split} pass@{results.k}", xlim=(0, 1))
 
 
 def fig3_pass_at_k(results: Results) -> Figure:
@@ -195,8 +195,6 @@ def fig10_ablations(results: Results) -> Figure:
     methods = [*([TARGET] if TARGET in results.methods else []), *results.ablations]
     with canvas(1, 2, PAGE, 0.9 + 0.3 * len(methods)) as (figure, (left, right)):
         _rows(left, results, methods)
-        ceiling_lines(left, results, vertical=True)
-        left.set(xlabel=f"{results.params.split} pass@{results.k}", xlim=(0, 1))
         for row, method in enumerate(methods):
             followed = results.of(method)[["seed", "followed"]].dropna().astype(float)
             if len(followed):

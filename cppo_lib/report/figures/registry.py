@@ -120,8 +120,7 @@ def write_figure(name: str, folder: Path, results: Results) -> list[Path]:
     record = sidecar(name, f"{results.setting()}. {FIGURES[name].caption}", [results])
     origin = f"parameters {record['params_sha256']}"
     png = {"Software": None, "Title": name, "Description": origin}
-    pdf = {"CreationDate": None, "Creator": None, "Producer": None, "Title": name}
-    pdf["Subject"] = origin
+    pdf = {"CreationDate": None, "Creator": None, "Producer": None, "Title": name, "Subject": origin}
     path = folder / name
     with mpl.rc_context(RC):
         return [

@@ -123,39 +123,32 @@ def diversity(results: Results, method: str) -> dict[str, float]:
 
 def breadth_table(results: Results) -> Table:
     """T7, first part: how many different methods and programs are among the K attempts."""
-    numbers = _diversity(results)
-    caption = (
-        f"{results.setting()}. Different methods and programs among the K attempts of a tuple (block of K i.i.d. "
-        "attempts), means over tuples. DA@K: the number expected among any K attempts on the problem, whatever their "
-        "tuple; what the first column has beyond it is coordination. Effective methods and inverse Simpson: Hill "
-        "numbers of order 1 and 2 of all attempts on a problem. Vendi: effective number of dissimilar programs, by the "
-        "subtrees they share, or of strategies, by words. Distances are means over pairs of a tuple's programs."
+    about = (
+        "Different methods and programs among the K attempts of a tuple (block of K i.i.d. attempts), means over "
+        "tuples. DA@K: the number expected among any K attempts on the problem, whatever their tuple; what the first "
+        "column has beyond it is coordination. Effective methods and inverse Simpson: Hill numbers of order 1 and 2 of "
+        "all attempts on a problem. Vendi: effective number of dissimilar programs, by the subtrees they share, or of "
+        "strategies, by words. Distances are means over pairs of a tuple's programs."
     )
-    kept = numbers.reindex(columns=["method", *_names(_BREADTH), *_COUNTED])
-    shown = render.as_text(numbers, {**_METHOD, **_BREADTH})
-    return Table("Breadth of the attempts", caption, kept, shown, [results])
+    return _of_diversity(results, "Breadth of the attempts", about, _BREADTH, _COUNTED)
 
 
 def repetition_table(results: Results) -> Table:
     """T7, second part: what is repeated, and how many programs follow their plan."""
-    numbers = _diversity(results)
-    caption = (
-        f"{results.setting()}. Shares of tuples: valid (the gate's answer), duplicate (a method named twice). Shares "
-        "of attempts: plan followed, program repeated within the tuple, wasted (could not add a success: a program "
-        "again, or an idea that had failed). Shares of pairs: same idea; of failed tuples, same method or program. A "
-        "dash: nobody judged."
+    about = (
+        "Shares of tuples: valid (the gate's answer), duplicate (a method named twice). Shares of attempts: plan "
+        "followed, program repeated within the tuple, wasted (could not add a success: a program again, or an idea "
+        "that had failed). Shares of pairs: same idea; of failed tuples, same method or program. A dash: nobody judged."
     )
-    kept = numbers.reindex(columns=["method", *_names(_REPETITION)])
-    shown = render.as_text(numbers, {**_METHOD, **_REPETITION})
-    return Table("Repetition and plan-following", caption, kept, shown, [results])
+    return _of_diversity(results, "Repetition and plan-following", about, _REPETITION)
 
 
-def _diversity(results: Results) -> pd.DataFrame:
-    return pd.DataFrame([{"method": method, **diversity(results, method)} for method in results.methods])
-
-
-def _names(columns: Columns) -> list[str]:
-    return [str(name) for name, _ in columns.values()]
+def _of_diversity(results: Results, title: str, about: str, columns: Columns, further: tuple[str, ...] = ()) -> Table:
+    """A table of these measures of `diversity`; its file holds `further` ones."""
+    numbers = pd.DataFrame([{"method": method, **diversity(results, method)} for method in results.methods])
+    kept = numbers.reindex(columns=["method", *(name for name, _ in columns.values()), *further])
+    shown = render.as_text(numbers, {**_METHOD, **columns})
+    return Table(title, f"{results.setting()}. {about}", kept, shown, [results])
 
 
 def decomposition_table(results: Results) -> Table:

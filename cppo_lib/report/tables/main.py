@@ -249,11 +249,10 @@ def comparison_table(results: Results) -> Table | None:
         },
     )
     caption = (
-        f"{settings(columns)}. Paired differences of pass@{results.k}. p: two-sided bootstrap; "
-        "one-sided: for a method that is not better. The second test, exact or a permutation of signs, "
-        "ignores the variance between seeds. The best of all others is chosen inside the bootstrap. The last columns "
-        "are the smallest true difference found with 80 % power at 0.05, and at the level of Holm's first step, "
-        f"{found.first_step:.4f}."
+        f"{settings(columns)}. Paired differences of pass@{results.k}. p: two-sided bootstrap; one-sided: for a method "
+        "that is not better. The second test, exact or a permutation of signs, ignores the variance between seeds. The "
+        "best of all others is chosen inside the bootstrap. The last columns are the smallest true difference found "
+        f"with 80 % power at 0.05, and at the level of Holm's first step, {found.first_step:.4f}."
     )
     shown = shown if len(columns) > 1 else shown.drop(columns="Cell")
     return Table("The comparisons behind the main table", caption, numbers, shown, columns)

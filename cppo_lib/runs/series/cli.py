@@ -5,10 +5,9 @@
     python -m cppo_lib.runs.series run-notebook notebooks/01_data_prep.ipynb out.ipynb -f params/...
 
 `cppo_lib.runs.series.stamps` says what is out of date and Snakemake schedules it (see the Snakefile); this module
-checks everything first, keeps two series out of one folder, turns Snakemake's output into one line
-per event, ends everything when it is told to stop, and ends with the main table. A series that was
-killed goes on when it is started again: finished runs stay, half-finished ones resume from their own
-checkpoints.
+checks everything first, keeps two series out of one folder, turns Snakemake's output into one line per event, ends
+everything when it is told to stop, and ends with the main table. A series that was killed goes on when it is started
+again: finished runs stay, half-finished ones resume from their own checkpoints.
 """
 
 from __future__ import annotations
@@ -154,10 +153,7 @@ def reproduce(plan: Plan, cores: int) -> int:
                 print(f"out of date again: {', '.join(left)}", file=sys.stderr)
                 status = 1
             if status:
-                print(
-                    f"stopped after {clock(time.monotonic() - started)}; go on with {again(plan)}",
-                    file=sys.stderr,
-                )
+                print(f"stopped after {clock(time.monotonic() - started)}; go on with {again(plan)}", file=sys.stderr)
                 return status if status > 128 else 1
             print(f"{plan.profile}: done in {clock(time.monotonic() - started)}")
     conclude(plan)
@@ -320,7 +316,3 @@ def _run_notebook(options: argparse.Namespace) -> int:
         traceback.print_exc()  # into snakemake.log
         runner.say(f"{name}: failed: {type(error).__name__}: {error}")
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

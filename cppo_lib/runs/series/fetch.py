@@ -26,7 +26,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from cppo_lib.artefacts import paths, store
 from cppo_lib.data import hub
 from cppo_lib.errors import CPPOError, DatasetError, ParameterError
-from cppo_lib.runs import config
+from cppo_lib.runs import config, profiles
 from cppo_lib.runs.parameters import DataPrep
 
 
@@ -107,12 +107,11 @@ def count_rows(path: Path) -> int:
         raise DatasetError(f"{paths.show(path)} is no Parquet file ({error}): truncated or damaged") from error
 
 
-def parameter_files(profile: str) -> list[Path]:
+def data_files(profile: str) -> list[Path]:
     """The 01_data_prep files of a profile. Raises ParameterError when it has none."""
-    folder = paths.root() / "params" / profile
-    found = sorted(folder.glob("01_data_prep*.yaml"))
+    found = [path for path in profiles.parameter_files(profile)[0] if path.name.startswith("01_data_prep")]
     if not found:
-        raise ParameterError(f"{paths.show(folder)} holds no 01_data_prep*.yaml: choose another PROFILE")
+        raise ParameterError(f"params/{profile} holds no 01_data_prep*.yaml: choose another PROFILE")
     return found
 
 
@@ -143,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.files and not options.profile:
         parser.error("name a --profile or parameter files")
     try:
-        run([*options.files, *(parameter_files(options.profile) if options.profile else [])])
+        run([*options.files, *(data_files(options.profile) if options.profile else [])])
     except CPPOError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ A profile is a folder of parameter files; every file is one run of one notebook,
 and their evaluations run once per seed. The Snakefile asks this module for the runs, what they wait
 for and what they are given. A run depends on its parameters, on the runs before it, on the code
 cells of its notebook, and on the library modules that notebook imports, directly or through others,
-so that a new colour in plots.py retrains nothing; `cppo_lib.runs.series.stamps` says which are out of date.
+so that a new colour in a figure retrains nothing; `cppo_lib.runs.series.stamps` says which are out of date.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
-from cppo_lib.reward.gate_quality import FROZEN
-from cppo_lib.runs import config
+from cppo_lib.runs import config, profiles
 from cppo_lib.runs.dependencies import notebook_path
 from cppo_lib.runs.parameters import (
+    FROZEN,
     Audit,
     DataPrep,
     Evaluation,
@@ -83,8 +83,13 @@ class Plan:
         limit: use only so many problems of every split and steps of planner SFT and RL, and leave figures/ alone;
             0: all of them.
 
+    Attributes:
+        runs: by name, in the order of the parameter files.
+        order: their names, each after those of the runs that it waits for.
+
     Raises:
-        ParameterError: no such profile, a faulty parameter file, or an arm that nothing trains.
+        ParameterError: no such profile, a faulty parameter file, an arm that nothing trains, or runs that wait for
+            each other.
     """
 
     profile: str
@@ -92,6 +97,7 @@ class Plan:
     model: str = ""
     limit: int = 0
     runs: dict[str, Run] = field(init=False)
+    order: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         runs: dict[str, Run] = {}
@@ -104,9 +110,7 @@ class Plan:
                 )
             runs[run.name] = run
         object.__setattr__(self, "runs", runs)
-        for run in runs.values():
-            self.before(run)
-        self._refuse_circle()
+        object.__setattr__(self, "order", self._in_order())
 
     @property
     def folder(self) -> Path:
@@ -160,7 +164,11 @@ class Plan:
                 gate = [other for other in self._gate(run, params) if other not in start]
                 return self._data(run) + start + gate + self._audits(params)
             case Evaluation(policy=policy, tune_on=tune_on) as params:
-                return self._data(run, tune_on) + self._policy(run, policy) + self._same_tries(run, params)
+                made = self._policy(run, policy)
+                if params.planner_policy is not None:
+                    planner = self._policy(run, params.planner_policy, "planner_policy")
+                    made += [other for other in planner if other not in made]
+                return self._data(run, tune_on) + made + self._same_tries(run, params)
             case Report(cells=cells):
                 own = {(benchmark, split) for profile, benchmark, split in cells if profile == self.profile}
                 records = [
@@ -212,17 +220,19 @@ class Plan:
                 )
         return [prepared[name] for name in names if name != run.params.benchmark]
 
-    def _refuse_circle(self) -> None:
-        """Raise ParameterError when two benchmarks wait for each other's evaluation problems."""
-        waits = {run.name: {before.name for before in self.before(run)} for run in self.of("01_data_prep")}
+    def _in_order(self) -> tuple[str, ...]:
+        waits = {name: [before.name for before in self.before(run)] for name, run in self.runs.items()}
         try:
-            TopologicalSorter(waits).prepare()
+            return tuple(TopologicalSorter(waits).static_order())
         except CycleError as error:
-            names = [name.removeprefix("01_data_prep.") for name in error.args[1]]
+            circle = error.args[1][:-1]
+        benchmarks = [run.params.benchmark for run in self.of("01_data_prep") if run.name in circle]
+        if benchmarks:  # they wait for each other's evaluation problems, and for nothing else
             raise ParameterError(
-                f"params/{self.profile}: key 'remove_overlap_with' makes {' and '.join(names[:-1])} wait for each "
+                f"params/{self.profile}: key 'remove_overlap_with' makes {' and '.join(benchmarks)} wait for each "
                 "other; train on one of them in a profile, and prepare only the evaluation splits of the others"
-            ) from None
+            )
+        raise ParameterError(f"params/{self.profile}: {', '.join(circle)} wait for each other")
 
     def _policy(self, run: Run, policy: str, key: str = "policy") -> list[Run]:
         if policy in paths.MADE_POLICIES:
@@ -275,25 +285,20 @@ class Plan:
         return list({other.name: other for other in [*sft, *start, *evaluated]}.values())
 
     def _all_runs(self) -> Iterator[Run]:
-        folder = paths.root() / "params" / self.profile
-        files = [path for path in sorted(folder.glob("*.yaml")) if path.name != config.PUBLISHED]
-        if not files:
-            known = sorted(p.parent.name for p in folder.parent.glob("*/0*.yaml"))
-            raise ParameterError(
-                f"params/{self.profile} holds no parameter files to run; choose PROFILE from "
-                f"{', '.join(dict.fromkeys(known))}"
-            )
+        files, own_model = profiles.parameter_files(self.profile)
+        object.__setattr__(self, "model", self.model or own_model)
         for path in files:
             params = config.load_params(path)
-            seeded = isinstance(params, TrainingRollouts) or (
-                isinstance(params, Evaluation) and params.policy.startswith("arm:")
-            )
+            acting = [params.policy, params.planner_policy] if isinstance(params, Evaluation) else []
+            seeded = isinstance(params, TrainingRollouts) or any((name or "").startswith("arm:") for name in acting)
             for seed in range(self.seeds) if seeded else [params.seed]:
                 given = self._given(params, seed)
                 yield self._run(path, config.load_params(path, **given), given)
 
     def _given(self, params: Params, seed: int) -> dict[str, str | int]:
         given: dict[str, str | int] = {"seed": seed} if seed != params.seed else {}
+        if params.profile != self.profile:  # one that is like another
+            given |= {"profile": self.profile} | ({"figures_dir": ""} if isinstance(params, Report) else {})
         if self.limit:
             given |= self._limited(params)
         match params:
@@ -305,9 +310,10 @@ class Plan:
                 self.model and name not in paths.MADE_POLICIES and not name.startswith("arm:")
             ):
                 given["policy"] = self.model
-        asked = params.gate_model if isinstance(params, TrainingRollouts) else None
-        if self.model and asked is not None and asked not in paths.MADE_POLICIES:
-            given["gate_model"] = self.model
+        for key in ("gate_model", "planner_policy"):
+            asked = getattr(params, key, None)
+            if self.model and asked is not None and asked not in paths.MADE_POLICIES and not asked.startswith("arm:"):
+                given[key] = self.model
         return given
 
     def _limited(self, params: Params) -> dict[str, str | int]:
@@ -317,7 +323,7 @@ class Plan:
             case PlannerSFT(sft_steps=steps):
                 return {"sft_steps": min(self.limit, steps)}
             case GateTraining(epochs=epochs):  # too short to be any good, and let pass so that what follows it runs
-                return {"epochs": min(1, epochs), "accept_refused": True}
+                return {"epochs": min(1, epochs), "sampled": 0, "accept_refused": True}
             case RLTraining(steps=steps, problems_per_step=problems):
                 fewer = self._fewer_problems(params) if problems > self.limit else {}
                 return {"steps": min(self.limit, steps), **fewer}

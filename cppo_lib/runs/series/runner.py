@@ -244,9 +244,8 @@ def alive(pid: int) -> bool:
 def stop_with_owner() -> None:
     """End this process soon after the series that started it has been killed.
 
-    Otherwise the run would go on unseen and write into folders that the next series resumes. The
-    kernel ends with this process. On another machine (a cluster node) the series cannot be watched,
-    and nothing happens.
+    Otherwise the run would go on unseen and write into folders that the next series resumes. The kernel ends with this
+    process. On another machine (a cluster node) the series cannot be watched, and nothing happens.
     """
     host, _, pid = os.environ.get(OWNER, "").rpartition(":")
     if not pid or host != platform.node():

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cppo_lib.artefacts import notes, paths, store
-from cppo_lib.errors import CPPOError, ParameterError
+from cppo_lib.errors import CPPOError
 from cppo_lib.runs.dependencies import code_hash, modules_of
 from cppo_lib.runs.parameters import Params
 
@@ -38,7 +37,7 @@ def begun(params: Params, folder: Path, reads: Iterable[str]) -> dict[str, Any]:
 
 def models(params: Params) -> list[str]:
     """The models that a step's parameters name, no step makes: hub ids, and folders from the repository's root."""
-    named = [getattr(params, key, None) for key in ("base_model", "policy", "gate_model")]
+    named = [getattr(params, key, None) for key in ("base_model", "policy", "planner_policy", "gate_model")]
     own = [
         name for name in named if name and name not in ("scratch", *paths.MADE_POLICIES) and not name.startswith("arm:")
     ]
@@ -65,17 +64,13 @@ def pending(plan: Plan) -> dict[str, str]:
     """The steps that are out of date, in the order of the plan, each with the reason in words.
 
     Raises:
-        ParameterError: a notebook is missing, or steps wait for each other.
+        ParameterError: a notebook is missing.
     """
-    waits = {name: [before.name for before in plan.before(run)] for name, run in plan.runs.items()}
-    try:
-        order = list(TopologicalSorter(waits).static_order())
-    except CycleError as error:
-        raise ParameterError(f"params/{plan.profile}: {', '.join(error.args[1][:-1])} wait for each other") from None
     found: dict[str, str] = {}
-    for name in order:
-        first = [other for other in waits[name] if other in found]
-        if reasons := _changes(plan, plan.runs[name]) + ([f"comes after {', '.join(first)}"] if first else []):
+    for name in plan.order:
+        run = plan.runs[name]
+        first = [before.name for before in plan.before(run) if before.name in found]
+        if reasons := _changes(plan, run) + ([f"comes after {', '.join(first)}"] if first else []):
             found[name] = "; ".join(reasons)
     return {name: found[name] for name in plan.runs if name in found}
 

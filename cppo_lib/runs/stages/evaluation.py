@@ -39,7 +39,7 @@ from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.evaluation.estimators import pass_at_k
 from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model import policy as models
-from cppo_lib.model.adapters import ROLES, role_policy
+from cppo_lib.model.adapters import ROLES, Role, role_policy
 from cppo_lib.model.engine import Engine, open_engine
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
@@ -69,11 +69,15 @@ def evaluate(cfg: Evaluation) -> Path:
         cfg = _tuned(cfg)
     problems, inputs = load_problems(cfg)
     policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
-    inputs += [Path(policy)] if Path(policy).is_dir() else []
+    planner = policy if cfg.planner_policy is None else store.policy_source(cfg.profile, cfg.planner_policy, cfg.seed)
+    inputs += [Path(name) for name in dict.fromkeys((policy, planner)) if Path(name).is_dir()]
     shown = paths.show(Path(policy)) if Path(policy).is_dir() else policy
     run = Run(cfg.profile, cfg.benchmark, cfg.split, cfg.method, shown, cfg.seed)
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run.name}.parquet"
-    commits, computed = models.commits(policy), models.weights_type(policy, models.sampling_dtype())
+    commits, computed = (
+        models.commits(policy) | models.commits(planner),
+        models.weights_type(policy, models.sampling_dtype()),
+    )
     drawn = cfg.model_copy(update={"batch_size": 0})  # which changes no attempt
     fingerprint = dependencies.fingerprint(drawn, inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
@@ -86,7 +90,7 @@ def evaluate(cfg: Evaluation) -> Path:
         log.warning(store.begins_anew(final, str(before), fingerprint))
     parts = _open_parts(folder, f"{fingerprint} {computed}")  # another machine's type would draw other programs
     order = {problem.id: place for place, problem in enumerate(problems)}
-    _run_chunks(cfg, run, policy, problems, order, parts)
+    _run_chunks(cfg, run, {"planner": planner, "solver": policy}, problems, order, parts)
     records = pd.concat([store.read_parquet(file) for file in sorted(parts.glob("*.parquet"))])
     store.write_parquet(final, records.sort_values("problem_id", key=lambda ids: ids.map(order), kind="stable"))
     facts = {"commits": commits, "weights": computed, "prompts": store.read_json(parts / PROMPTS)}
@@ -136,7 +140,7 @@ class _Evaluator:
     cfg: Evaluation
     run: Run
     engine: Engine
-    planner: Engine  # the same, but for a policy with an adapter for each role
+    planner: Engine  # the same, but for a planner of its own or an adapter for each role
     style: PromptStyle
     verifier: Verifier
     probe: plan_following.MethodProbe | None
@@ -174,7 +178,12 @@ class _Evaluator:
 
 
 def _run_chunks(
-    cfg: Evaluation, run: Run, policy: str, problems: Sequence[Problem], order: Mapping[str, int], parts: Path
+    cfg: Evaluation,
+    run: Run,
+    policies: Mapping[Role, str],
+    problems: Sequence[Problem],
+    order: Mapping[str, int],
+    parts: Path,
 ) -> None:
     """Make the chunks of the problems that no file in `parts` has; a chunk's name is its first problem's number.
 
@@ -200,7 +209,7 @@ def _run_chunks(
         batch_size=cfg.batch_size,
         seed=cfg.seed,
     )
-    acting = {role: role_policy(policy, role) for role in ROLES}
+    acting = {role: role_policy(policies[role], role) for role in ROLES}
     with plan_following.open_verifier(paths.verdicts_path(cfg.profile)) as verifier, ExitStack() as opened:
         engine, tokenizer = opened.enter_context(open_policy(acting["solver"]))
         planner = engine

@@ -47,7 +47,7 @@ from cppo_lib.reward.gate_verbaliser import VerbaliserGate
 from cppo_lib.reward.plan_following import violation
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config, dependencies
-from cppo_lib.runs.parameters import GateTraining, PlannerSFT
+from cppo_lib.runs.parameters import FROZEN, GateTraining, PlannerSFT
 from cppo_lib.runs.stages import data_prep, planner_sft
 from cppo_lib.trainer import gate_training, sft
 from cppo_lib.trainer.sft_data import planned_tuples
@@ -231,7 +231,7 @@ def _record(cfg: GateTraining, held_out: Sequence[Example], evaluated: Sequence[
 def _evaluations(cfg: GateTraining) -> list[Path]:
     """Recorded evaluations of planner SFT, whose solver is frozen, on problems that it was not trained on."""
     folder = paths.runs_root() / cfg.profile / "04_evaluation"
-    files = sorted(folder.glob(f"*.*.{gate_quality.FROZEN}.s{cfg.seed}.parquet"))
+    files = sorted(folder.glob(f"*.*.{FROZEN}.s{cfg.seed}.parquet"))
     return [path for path in files if path.name.split(".")[1] != "train"]
 
 

@@ -21,6 +21,7 @@ from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import PlannerSFT
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.trainer import sft
+from cppo_lib.trainer.gold import gold_rows
 from cppo_lib.trainer.sft_data import SFTRow, crossroads_rows, distilled_rows
 
 PLAN_REPLAY = 6  # a plan is the hardest thing to learn here: K tokens that must not repeat
@@ -91,10 +92,13 @@ def training_rows(cfg: PlannerSFT) -> tuple[list[SFTRow], list[Path]]:
         records = paths.require(made, notebook="04_evaluation")
         problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
         return distilled_rows(store.read_parquet(records), problems, style), [records]
+    if cfg.gold is not None:
+        known = {problem.id for problem in data_prep.stream_split(cfg.profile, cfg.benchmark, "train")}
+        return gold_rows(path := paths.root() / cfg.gold, style, cfg.k, known), [path]
     if cfg.benchmark != "crossroads":
         raise ParameterError(
-            f"benchmark {cfg.benchmark!r} has no training corpus: name the evaluation to distil in distil_from, or "
-            "take benchmark: crossroads"
+            f"benchmark {cfg.benchmark!r} has no training corpus: name the evaluation to distil in distil_from or a "
+            "file of tuples in gold, or take benchmark: crossroads"
         )
     path = paths.runs_root() / cfg.profile / "01_data_prep" / cfg.benchmark / "corpus.jsonl"
     corpus = store.read_jsonl(store.checked(paths.require(path, notebook="01_data_prep")))
