@@ -12,6 +12,7 @@ import small_policy
 
 from cppo_lib.artefacts import paths, store
 from cppo_lib.artefacts.progress import log
+from cppo_lib.errors import MissingArtefactError, ModelError
 from cppo_lib.model import policy as model
 from cppo_lib.model.adapters import ROLES, role_policy
 from cppo_lib.runs import config
@@ -129,6 +130,23 @@ def test_planner_is_paid_what_the_file_says(name, expected, runs):
     metrics, _ = trained(name, runs)
     assert metrics["r_plan"].tolist() == pytest.approx(expected(metrics).tolist(), abs=1e-6)
     assert metrics["j"].max() > 0
+
+
+def test_a_policy_whose_template_begins_a_thought_is_refused(runs, tmp_path):
+    shutil.copytree(runs / "ablations" / "02_planner_sft" / "sft", tmp_path / "thinks")
+    (tmp_path / "thinks" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}\n<think>\n")
+    with pytest.raises(ModelError, match="begins a thought although it is asked not to.*: name a model whose template"):
+        trained("cppo", runs, policy=str(tmp_path / "thinks"), prompt_style="instruct")
+
+
+def test_an_arm_starts_from_another_arm_and_its_own_seed(runs):
+    trained("cppo", runs)
+    cfg = arm("no_kl", policy="arm:cppo")
+    folder = training.train(cfg)
+    read = store.read_json(folder / "summary.json")["provenance"]["inputs"]
+    assert any(name.endswith("cppo.s0/summary.json") for name in read)
+    with pytest.raises(MissingArtefactError, match=r"cppo\.s1"):
+        training.train(arm("no_kl", policy="arm:cppo", seed=1))
 
 
 def test_k_is_annealed_over_the_run(runs):
