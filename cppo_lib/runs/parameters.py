@@ -307,7 +307,7 @@ class TrainingRollouts(Params):
     plan_format: PlanFormat = Field(description=f"{PLAN_FORMAT}; as the policy was trained")
     program_rule: ProgramRule = Field(description=PROGRAM_RULE)
     k: int = Field(ge=1, le=64, description="attempts per tuple (K; the paper: 4)")
-    group_size: int = Field(ge=2, le=256, description=f"tuples per problem, G ({OURS})")
+    group_size: int = Field(ge=2, le=256, description="tuples per problem, G (released: 8, in the warm-up 4)")
     gate: Literal["rules", "llm", "trained"] = Field(
         description="when a tuple is valid: `rules`, K different short methods in prose; `llm`, and a chat model that "
         "is asked about each calls it plausible for the problem; `trained`, and the gate of 02b_gate accepts "
@@ -370,9 +370,9 @@ class RLTraining(TrainingRollouts):
     algorithm: Annotated[str, _one_of(*ADVANTAGE_RULES, "cppo", "planner")] = Field(
         description="advantage rule; `cppo` trains planner and solver, `planner` plans alone, for J (the warm-up)"
     )
-    problems_per_step: int = Field(ge=1, description=f"problems per optimiser step ({OURS})")
-    steps: int = Field(ge=1, description=f"optimiser steps ({OURS})")
-    learning_rate: Number = Field(gt=0, le=0.1, description=f"AdamW learning rate ({OURS})")
+    problems_per_step: int = Field(ge=1, description="problems per optimiser step (released: 4)")
+    steps: int = Field(ge=1, description="optimiser steps (released: 8, of the warm-up 3)")
+    learning_rate: Number = Field(gt=0, le=0.1, description="AdamW learning rate (released: 5e-7, of the warm-up 1e-6)")
     weight_decay: Number = Field(ge=0, le=1, description="of AdamW (released: 0.01)")
     max_grad_norm: Number | None = Field(
         gt=0, description="norm that the gradient is clipped to; null: it is not clipped (released)"
@@ -386,9 +386,11 @@ class RLTraining(TrainingRollouts):
         description="the planner's reward: `product` J * R_out (the paper), `sum` J + R_out, `outcome` R_out, `gate` J"
     )
     credit: Annotated[str, _one_of(*SOLVER_CREDITS, "frozen")] = Field(
-        description=f"what a solver attempt is paid for ({OURS})"
+        description="what a solver attempt is paid for (released: own; cppo_lib.reward.rewards has their formulas)"
     )
-    solver_grouping: SolverGrouping = Field(description=f"attempts that solver rewards are normalised over ({OURS})")
+    solver_grouping: SolverGrouping = Field(
+        description="attempts that solver rewards are normalised over (released: tuple)"
+    )
     group_rule: Annotated[str, _one_of(*GROUP_RULES)] = Field(
         description="how rewards of a tuple's roles become advantages: `grpo_population`, by the population's standard "
         "deviation + 1e-8 (released), or `grpo`, by the sample's + 1e-4 (TRL); direct arms: their `algorithm` says it"
