@@ -67,8 +67,8 @@ def given(pattern):
 
 
 def urgency(w):
-    """The coordinated arms take longest, so they start first."""
-    return 2 if PLAN.runs[f"03_rl_training.{w.arm}.s{w.seed}"].params.algorithm == "cppo" else 1
+    """The coordinated arms take longest, so they start first, and a warm-up, which they wait for, before them."""
+    return {"planner": 3, "cppo": 2}.get(PLAN.runs[f"03_rl_training.{w.arm}.s{w.seed}"].params.algorithm, 1)
 
 
 def cores_of_sft(w):
@@ -125,6 +125,21 @@ rule gate:
         "logs/02b_gate.log",
     params:
         given=given("02b_gate"),
+    shell:
+        RUN
+
+
+rule audit:
+    input:
+        inputs("03a_audit.s{seed}"),
+    output:
+        "stamps/03a_audit.s{seed}.json",
+    log:
+        "logs/03a_audit.s{seed}.log",
+    params:
+        given=given("03a_audit.s{seed}"),
+    # Minutes, and the arms that take longest wait for it.
+    priority: 3
     shell:
         RUN
 
