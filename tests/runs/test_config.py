@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from cppo_lib.artefacts import paths
 from cppo_lib.errors import ParameterError
 from cppo_lib.reward.rewards import SOLVER_CREDITS
-from cppo_lib.runs import config, dependencies, provenance
+from cppo_lib.runs import config, dependencies, profiles, provenance
 from cppo_lib.runs.parameters import MODELS, Evaluation, RLTraining
 from cppo_lib.runs.series import stamps
 from cppo_lib.runs.series.plan import Plan
-from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES
+from cppo_lib.trainer.advantages import ADVANTAGE_RULES, BINARY_RULES, PLANNED
 
 PARAMS = paths.root() / "params"
-FILES = sorted(path for path in PARAMS.glob("*/*.yaml") if path.name != config.PUBLISHED)
-NOTEBOOKS = sorted((paths.root() / "notebooks").glob("0[1-7]_*.ipynb"))
+FILES = sorted(path for path in PARAMS.glob("*/*.yaml") if path.name not in (config.PUBLISHED, profiles.FILE))
+NOTEBOOKS = sorted((paths.root() / "notebooks").glob("0[1-7]*_*.ipynb"))
 CPPO = PARAMS / "tiny" / "03_rl_training.cppo.yaml"
 
 
@@ -43,9 +43,10 @@ def test_shipped_file_loads_and_names_its_own_profile(path):
 
 
 def test_smoke_and_tiny_hold_the_same_runs():
-    names = [sorted(p.name for p in (PARAMS / profile).iterdir()) for profile in ("smoke", "tiny")]
-    assert names[0] == names[1]
-    assert {name.split(".")[0] for name in names[0]} == set(MODELS)
+    smoke, tiny = ({path.name for path in (PARAMS / profile).iterdir()} for profile in ("smoke", "tiny"))
+    assert smoke < tiny
+    assert {name.split(".")[1] for name in tiny - smoke} == {"cppo_8_steps", "cppo_faithful"}
+    assert {name.split(".")[0] for name in smoke} == set(MODELS)
 
 
 def test_a_slot_is_a_slot_of_a_tuple():
@@ -60,9 +61,10 @@ def test_all_methods_are_evaluated_under_one_budget(profile):
     assert {(run.split, run.k, run.tuples, run.limit, run.benchmark) for run in runs} == {
         (runs[0].split, runs[0].k, runs[0].tuples, runs[0].limit, runs[0].benchmark)
     }
-    arms = [config.load_params(path) for path in (PARAMS / profile).glob("03_*.yaml")]
-    budgets = {(a.steps, a.problems_per_step, a.group_size, a.k) for a in arms}
-    assert len(budgets) == 1
+    arms = [config.load_params(path) for path in (PARAMS / profile).glob("03_rl_training.*.yaml")]
+    shorter = ("warmup", "cppo_8_steps")  # before the arms, and on the released schedule
+    budgets = {(a.steps, a.problems_per_step, a.group_size, a.k) for a in arms if a.arm not in shorter}
+    assert len(budgets) == 1 and len(arms) > len(shorter)
 
 
 def test_values_on_a_command_line_are_read_as_in_a_file():
@@ -119,14 +121,31 @@ def test_renamed_key_is_matched_to_the_one_it_replaced(tmp_path):
         ({"policy": ""}, "key 'policy' is ''"),
         ({"k": 4, "group_size": 8, "pkpo_k": 33}, "pkpo_k=33 must be at most group_size * k = 32"),
         ({"pkpo_k_end": 64}, "pkpo_k_end=64 must be at most group_size * k = 32"),
-        ({"solver_prompt": "slot"}, "slot names no method to follow: set credit to own, tuple, marginal or frozen"),
+        (
+            {"solver_prompt": "slot", "credit": "followed"},
+            "slot names no method to follow: set credit to own, tuple, marginal or frozen",
+        ),
         ({"solver_prompt": "slot", "algorithm": "grpo"}, "set algorithm: cppo"),
-        ({"sharing": "base"}, "set lora_rank above 0 and microbatches to 2 or more"),
+        ({"sharing": "base", "beta": 0.0}, "set lora_rank above 0 and microbatches to 2 or more"),
         (
             {"sharing": "base", "lora_rank": 4, "beta": 0.1},
             "sharing: base gives planner and solver an adapter each: set beta: 0",
         ),
-        ({"sharing": "base", "lora_rank": 4, "algorithm": "grpo"}, "set algorithm: cppo"),
+        ({"algorithm": "grpo"}, "algorithm grpo draws no plans: set planner_temperature: null"),
+        (
+            {"logprobs_at": "sampling"},
+            "logprobs_at: sampling needs one temperature, and plans are drawn at 0.9, programs at 0.7: set "
+            "logprobs_at: one, or planner_temperature: null",
+        ),
+        (
+            {"logprobs_at": "sampling", "planner_temperature": 0.7, "top_k": 20},
+            "of the whole vocabulary: set top_p: 1.0",
+        ),
+        ({"max_total_tokens": 400}, "leaves no room behind a prompt of max_prompt_tokens=400 tokens"),
+        ({"algorithm": "planner"}, "algorithm: planner trains plans alone, for J: set reward: gate"),
+        ({"patience": 3}, "patience is for algorithm: planner, whose reward is J: write null"),
+        ({"gate": "trained", "tau": 1.5}, "key 'tau' is 1.5; it must be a number, at least 0, at most 1"),
+        ({"tau": 0.5}, "key 'tau' is about the score of a model, and gate: rules has none: write null"),
         ({"outcome_reward": "fraction", "algorithm": "nsr"}, "takes rewards 0 and 1 only"),
         ({"reward": "prod"}, "key 'reward' is 'prod'; it must be one of product, sum, outcome, gate"),
         ({"entropy_coef": -1.0}, "key 'entropy_coef' is -1.0; it must be a number, at least 0"),
@@ -323,9 +342,9 @@ def test_choices_are_those_the_library_implements_and_none_needs_torch():
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
     fields = RLTraining.model_json_schema()["properties"]
-    assert {*ADVANTAGE_RULES, "cppo"} == set(fields["algorithm"]["enum"])
+    assert {*ADVANTAGE_RULES, *PLANNED} == set(fields["algorithm"]["enum"])
     assert {*SOLVER_CREDITS, "frozen"} == set(fields["credit"]["enum"])
-    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction"}
+    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction", "planner_temperature": None, "logprobs_at": "one"}
     for rule in ADVANTAGE_RULES:
         refused = False
         try:
