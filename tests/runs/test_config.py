@@ -344,7 +344,7 @@ def test_choices_are_those_the_library_implements_and_none_needs_torch():
     fields = RLTraining.model_json_schema()["properties"]
     assert {*ADVANTAGE_RULES, *PLANNED} == set(fields["algorithm"]["enum"])
     assert {*SOLVER_CREDITS, "frozen"} == set(fields["credit"]["enum"])
-    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction", "planner_temperature": None, "logprobs_at": "one"}
+    values = config.load_params(CPPO).model_dump() | {"outcome_reward": "fraction", "planner_temperature": None}
     for rule in ADVANTAGE_RULES:
         refused = False
         try:
