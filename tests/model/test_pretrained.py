@@ -191,7 +191,8 @@ def test_rl_with_an_adapter_resumes_to_the_same_bits_and_evaluates(base, prepare
     assert (resumed / "policy" / "adapter_model.safetensors").read_bytes() == weights
 
     frame = pd.read_parquet(evaluation.evaluate(config.load_params(SMOKE / "04_evaluation.cppo.yaml", limit=2)))
-    assert len(frame) == 2 * 4 * 4 and frame["solver_tokens"].gt(0).all()
+    written = frame["verdict"] != "NA"  # a plan that cannot be read has no programs
+    assert len(frame) == 2 * 4 * 4 and written.any() and frame["solver_tokens"].gt(0).equals(written)
 
 
 @pytest.mark.parametrize("stage", ["03_rl_training/cppo.s0", "02_planner_sft"])
