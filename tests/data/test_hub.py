@@ -330,7 +330,9 @@ def test_a_profile_without_data_and_one_that_is_missing(capsys: pytest.CaptureFi
     assert fetch.main(["--profile", "tiny"]) == 0
     assert "nothing to fetch" in capsys.readouterr().out
     assert fetch.main(["--profile", "nowhere"]) == 1
-    assert capsys.readouterr().err == "error: params/nowhere holds no 01_data_prep*.yaml: choose another PROFILE\n"
+    said = capsys.readouterr().err
+    assert said.startswith("error: params/nowhere holds no parameter files to run; choose PROFILE from ablations, ")
+    assert said.count("\n") == 1
 
 
 def test_a_damaged_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def parameters(**changes: object) -> Evaluation:
         "prompt_style": "brief", "program_rule": "asked", "procedure": "tuple", "k": K, "tuples": T, "limit": 5,
         "temperature": 1.0, "top_p": 1.0, "max_plan_tokens": 12, "max_program_tokens": 12, "batch_size": 12, "seed": 0,
         "engine": "hf", "tune_on": None, "tune_temperatures": [], "tune_limit": 0, "planner_temperature": None,
-        "others": [],
+        "others": [], "planner_policy": None,
         "solver_prompt": "method", "plan_format": "numbered", "unreadable": "direct", "top_k": 0,
     }  # fmt: skip
     return Evaluation.model_validate(values | changes)

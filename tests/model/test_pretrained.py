@@ -27,7 +27,7 @@ from cppo_lib.rollout.plans import parse_tuple
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import config
 from cppo_lib.runs.parameters import SCRATCH_KEYS
-from cppo_lib.runs.stages import data_prep, evaluation
+from cppo_lib.runs.stages import data_prep, evaluation, rollouts
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.runs.stages import rl_training as training
 from cppo_lib.runs.stages.rl_training import train
@@ -258,11 +258,15 @@ def test_all_weights_of_a_pretrained_model_can_be_trained(base, prepared):
     assert any(not torch.equal(one, two) for one, two in pairs)
 
 
-def test_another_rank_than_the_start_policy_has_is_refused(prepared, tmp_path):
-    sft.train_planner(sft_params(qwen2(tmp_path / "base"), sft_steps=1))
-    for rank in (0, 4):
-        with pytest.raises(ModelError, match=r"adapter of rank 2: set lora_rank: 2"):
-            train(rl_params(lora_rank=rank))
+def test_an_adapter_of_another_rank_is_refused_and_is_merged_where_all_weights_are_trained(prepared, tmp_path):
+    start = sft.train_planner(sft_params(qwen2(tmp_path / "base"), sft_steps=1)) / "sft"
+    with pytest.raises(ModelError, match=r"adapter of rank 2: set lora_rank: 2"):
+        train(rl_params(lora_rank=4))
+    policy = train(rl_params(lora_rank=0, steps=1, checkpoint_every=1, learning_rate=1e-9)) / "policy"
+    assert (policy / "model.safetensors").is_file() and not (policy / "adapter_model.safetensors").exists()
+    merged, trained = (model.load_policy(folder, dtype="float32")[0] for folder in (start, policy))
+    for name, weight in merged.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], weight, atol=1e-6, rtol=0)
 
 
 def test_faulty_adapter_folders_say_what_is_missing(prepared, tmp_path):
@@ -313,10 +317,10 @@ def test_problems_with_long_prompts_are_left_out(prepared):
     style = PromptStyle("brief", tokenizer_of_the_world())
     lengths = sorted(len(ids) for ids in style.encode([style.planner(problem, 4) for problem in problems]))
     middle = lengths[len(lengths) // 2]
-    kept = training.short_problems(rl_params(max_prompt_tokens=middle), problems, style)
+    kept = rollouts.short_problems(rl_params(max_prompt_tokens=middle), problems, style, "problems_per_step")
     assert len(kept) == sum(length <= middle for length in lengths) < len(problems)
     with pytest.raises(ParameterError, match="0 of them with a planner prompt of at most max_prompt_tokens=1"):
-        training.short_problems(rl_params(max_prompt_tokens=1), problems, style)
+        rollouts.short_problems(rl_params(max_prompt_tokens=1), problems, style, "problems_per_step")
 
 
 # --- self-distillation --------------------------------------------------------------------------

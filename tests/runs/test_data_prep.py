@@ -527,11 +527,11 @@ def test_benchmarks_that_wait_for_each_other_are_named(profile: Callable[..., Pl
         profile(apps=["leetcode"], leetcode=["apps"])
 
 
-def test_the_paper_profile_trains_on_apps_alone() -> None:
+def test_the_paper_profile_trains_on_code_contests_alone() -> None:
     plan = Plan("paper")
-    apps_run = plan.runs["01_data_prep.apps"]
-    assert {run.params.benchmark for run in plan.before(apps_run)} == {
-        "code_contests", "livecodebench", "livecodebench_output",
+    trained_on = plan.runs["01_data_prep.code_contests"]
+    assert {run.params.benchmark for run in plan.before(trained_on)} == {
+        "apps", "livecodebench", "livecodebench_output",
     }  # fmt: skip
     assert [run.name for run in Plan("laptop").before(Plan("laptop").runs["01_data_prep.leetcode"])] == [
         "01_data_prep.humaneval"

@@ -56,8 +56,9 @@ def out_of_date(suite: Suite) -> dict[str, str]:
 
 def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
     plan = Plan("tiny", seeds=3)
-    assert len(plan.of("03_rl_training")) == 9
-    assert len(plan.of("04_evaluation")) == 3 + 9
+    # cppo, cppo_faithful and cppo_8_steps, grpo and pkpo, and the warm-up, which is not evaluated
+    assert len(plan.of("03_rl_training")) == 3 * 6
+    assert len(plan.of("04_evaluation")) == 3 + 3 * 5
     evaluation = plan.runs["04_evaluation.crossroads.test.cppo.s2"]
     assert [run.name for run in plan.before(evaluation)] == [
         "01_data_prep.crossroads",
@@ -65,7 +66,7 @@ def test_plan_of_tiny_runs_arms_per_seed_and_baselines_once():
     ]
     assert evaluation.done[0] == "04_evaluation/crossroads.test.cppo.s2.parquet"
     assert plan.runs["05_paper_tables"].params.seeds == 3
-    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 1 + 9 + 12
+    assert len(plan.before(plan.runs["05_paper_tables"])) == 1 + 1 + 18 + 18
 
 
 def test_a_limit_cuts_problems_and_steps_and_leaves_figures_alone():
@@ -99,9 +100,8 @@ def test_planner_sft_waits_for_the_evaluation_that_it_distils_and_tuning_for_its
 
 def test_evaluations_that_tune_by_the_same_records_run_one_after_another():
     plan = Plan("paper")
-    tuned = [
-        f"04_evaluation.{benchmark}.test.direct_tuned.s0" for benchmark in ("apps", "code_contests", "livecodebench")
-    ]
+    cells = ("apps.test", "code_contests.valid", "livecodebench.test")
+    tuned = [f"04_evaluation.{cell}.direct_tuned.s0" for cell in cells]
     waits = [[run.name for run in plan.before(plan.runs[name]) if run.name in tuned] for name in tuned]
     assert waits == [[], tuned[:1], tuned[1:2]]
     assert not set(tuned) & {run.name for run in plan.before(plan.runs["04_evaluation.apps.test.direct.s0"])}
@@ -177,7 +177,8 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, code):
 
 
 def test_unknown_profile_names_those_there_are():
-    with pytest.raises(ParameterError, match="from ablations, laptop, laptop_baselines, paper, smoke, tiny"):
+    known = "ablations, laptop, laptop_baselines, paper, paper_2b, paper_4b, smoke, tiny"
+    with pytest.raises(ParameterError, match=f"from {known}"):
         Plan("tny")
 
 

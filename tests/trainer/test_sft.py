@@ -19,6 +19,7 @@ from cppo_lib.runs import config
 from cppo_lib.runs.stages import data_prep
 from cppo_lib.runs.stages import planner_sft as sft
 from cppo_lib.trainer.gold import gold_rows
+from cppo_lib.trainer.sft_data import planned_tuples
 
 PARAMS = paths.root() / "params" / "smoke"
 
@@ -94,7 +95,7 @@ def test_the_stage_teaches_and_gates_plans_of_the_format_that_it_is_given(runs):
     for plan_format in ("numbered", "labelled"):
         cfg = config.load_params(PARAMS / "02_planner_sft.yaml", plan_format=plan_format)
         rows, _ = sft.training_rows(cfg)
-        found[plan_format] = [row for row in rows if row.kind == "plan"], sft.gate_tuples(cfg, rows)[0]
+        found[plan_format] = [row for row in rows if row.kind == "plan"], planned_tuples(rows, plan_format)
     (numbered, tuples), (labelled, same) = found["numbered"], found["labelled"]
     assert tuples == same and len(tuples) == len(labelled) and all(len(one.methods) == cfg.k for one in tuples)
     for row, other, one in zip(labelled, numbered, tuples, strict=True):
