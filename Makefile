@@ -57,7 +57,8 @@ setup: $(STAMP)  ## install the suite into .venv from pinned versions
 reproduce: $(STAMP)  ## run what is out of date in PROFILE; tables and figures land in figures/
 	@$(SERIES) reproduce $(PLAN) $(if $(CORES),--cores $(CORES))
 
-# 41 minutes on two idle cores with three seeds: 60 steps of training per arm, so CPPO ends lower than in `tiny`.
+# 60 steps of training per arm, so CPPO ends lower than in `tiny`. Took 41 minutes on two idle cores with three seeds
+# before its arms had a KL term.
 ablations: $(STAMP)  ## run every arm and ablation (PROFILE=ablations, SEEDS=3)
 	@$(MAKE) --no-print-directory reproduce PROFILE=ablations SEEDS=$(if $(filter command%,$(origin SEEDS)),$(SEEDS),3)
 
