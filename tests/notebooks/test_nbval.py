@@ -14,7 +14,7 @@ from cppo_lib.runs.series import runner
 def test_notebooks_run_and_print_what_is_committed(runs: Path) -> None:
     """In order and in one process, each on what the ones before it wrote into a folder of their own."""
     notebooks = sorted((paths.root() / "notebooks").glob("*.ipynb"))
-    assert len(notebooks) == 10
+    assert len(notebooks) == 11
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
     command += ["--nbval-sanitize-with", "tests/notebooks/nbval_sanitize.cfg", "--nbval-cell-timeout", "300"]
     environment = os.environ | runner.KERNEL_ENV | {"CPPO_RUNS": str(runs)}
