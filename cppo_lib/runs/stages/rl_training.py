@@ -67,6 +67,8 @@ def train(cfg: RLTraining) -> Path:
     dtype = models.training_dtype(cfg.lora_rank)
     # An adapter is trained further as one, or merged where all weights are trained.
     model, tokenizer = models.load_policy(start, dtype=dtype, trainable=cfg.lora_rank > 0)
+    if not cfg.lora_rank:
+        model.requires_grad_(True)  # merging leaves weights frozen
     adapt = with_role_adapters if cfg.sharing == "base" else models.with_adapter
     model = adapt(model, rank=cfg.lora_rank, seed=cfg.seed)
     style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
