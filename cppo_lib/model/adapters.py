@@ -7,10 +7,16 @@ role, `planner/` and `solver/`, and each of these is a policy by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from cppo_lib.model.engine import Engine, EngineName, open_engine
 from cppo_lib.model.policy import ADAPTER, with_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Role = Literal["planner", "solver"]
 ROLES: tuple[Role, ...] = ("planner", "solver")
@@ -55,3 +61,24 @@ def role_policy(policy: str, role: Role) -> str:
     """The policy that acts in a role: the role's own adapter folder, or the policy itself where the roles share it."""
     own = Path(policy, role)
     return str(own) if (own / ADAPTER).is_file() else policy
+
+
+@contextmanager
+def open_roles(
+    name: EngineName, policies: Mapping[Role, str], **options: Any
+) -> Iterator[tuple[Engine, Engine, PreTrainedTokenizerBase]]:
+    """The engines that write programs and plans, and the former's tokenizer; one engine where one policy does both.
+
+    Args:
+        name, options: those of `open_engine`.
+        policies: who acts in each role; a policy with an adapter for each role acts by the role's own.
+
+    Raises ModelError as `open_engine`.
+    """
+    acting = {role: role_policy(policies[role], role) for role in ROLES}
+    with ExitStack() as opened:
+        solver, tokenizer = opened.enter_context(open_engine(name, acting["solver"], **options))
+        planner = solver
+        if acting["planner"] != acting["solver"]:
+            planner, _ = opened.enter_context(open_engine(name, acting["planner"], **options))
+        yield solver, planner, tokenizer

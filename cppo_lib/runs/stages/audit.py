@@ -11,16 +11,13 @@ was stopped by its verdict lacks: it is looked at again when it is started again
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from cppo_lib.artefacts import notes, paths, store
 from cppo_lib.artefacts.progress import log
 from cppo_lib.errors import AuditError
-from cppo_lib.model import policy as models
-from cppo_lib.model.adapters import role_policy
-from cppo_lib.model.engine import open_engine
+from cppo_lib.model.adapters import ROLES, open_roles
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.density import Verdict, density, verdict
 from cppo_lib.reward.gate_rules import gated
@@ -30,7 +27,7 @@ from cppo_lib.rollout.two_stage import rollout
 from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import Audit
 from cppo_lib.runs.stages import data_prep
-from cppo_lib.runs.stages.rollouts import inputs_of, open_scorer, short_problems
+from cppo_lib.runs.stages.rollouts import commits_of, inputs_of, open_scorer, short_problems
 
 
 def audit(cfg: Audit) -> Path:
@@ -45,7 +42,7 @@ def audit(cfg: Audit) -> Path:
     """
     policy = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, cfg.notebook, f"s{cfg.seed}")
-    inputs, commits = inputs_of(cfg), models.commits(policy)
+    inputs, commits = inputs_of(cfg), commits_of(cfg, policy)
     store.resumable_dir(folder, dependencies.fingerprint(cfg, inputs, commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to look again")
@@ -70,23 +67,12 @@ def audit(cfg: Audit) -> Path:
 
 def sampled(cfg: Audit, policy: str) -> Scores:
     """`group_size` tuples for each of the problems, with their programs, verified and rewarded: nothing is trained."""
-    open_policy = partial(
-        open_engine,
-        cfg.engine,
-        temperature=cfg.temperature,
-        top_p=cfg.top_p,
-        top_k=cfg.top_k,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-    )
     verifier_opened = plan_following.open_verifier(
         paths.verdicts_path(cfg.profile), total_cpu_s=plan_following.TRAINING_CPU_S
     )
-    with verifier_opened as verifier, ExitStack() as opened:
-        engine, tokenizer = opened.enter_context(open_policy(role_policy(policy, "solver")))
-        planner = engine
-        if (own := role_policy(policy, "planner")) != role_policy(policy, "solver"):
-            planner, _ = opened.enter_context(open_policy(own))
+    options = cfg.model_dump(include={"temperature", "top_p", "top_k", "batch_size", "seed"})
+    opened = open_roles(cfg.engine, dict.fromkeys(ROLES, policy), **options)
+    with verifier_opened as verifier, opened as (solver, planner, tokenizer):
         style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
         train = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
         problems = short_problems(cfg, train, style, "problems")
@@ -95,7 +81,7 @@ def sampled(cfg: Audit, policy: str) -> Scores:
             "tuple",
             cfg.k,
             style=style,
-            generate=partial(engine.generate, also_end=style.program_ends),
+            generate=partial(solver.generate, also_end=style.program_ends),
             generate_plans=partial(planner.generate, temperature=cfg.planner_temperature),
             max_plan_tokens=cfg.max_plan_tokens,
             max_program_tokens=cfg.max_program_tokens,

@@ -24,7 +24,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +38,8 @@ from cppo_lib.errors import CPPOError, DamagedError, ParameterError
 from cppo_lib.evaluation.estimators import pass_at_k
 from cppo_lib.evaluation.records import Run, attempt_records, summary
 from cppo_lib.model import policy as models
-from cppo_lib.model.adapters import ROLES, Role, role_policy
-from cppo_lib.model.engine import Engine, open_engine
+from cppo_lib.model.adapters import Role, open_roles
+from cppo_lib.model.engine import Engine
 from cppo_lib.reward import plan_following
 from cppo_lib.reward.gate_rules import gated
 from cppo_lib.rollout.prompts import PromptStyle
@@ -74,10 +73,8 @@ def evaluate(cfg: Evaluation) -> Path:
     shown = paths.show(Path(policy)) if Path(policy).is_dir() else policy
     run = Run(cfg.profile, cfg.benchmark, cfg.split, cfg.method, shown, cfg.seed)
     final = paths.stage_dir(cfg.profile, cfg.notebook) / f"{run.name}.parquet"
-    commits, computed = (
-        models.commits(policy) | models.commits(planner),
-        models.weights_type(policy, models.sampling_dtype()),
-    )
+    commits = models.commits(policy) | models.commits(planner)
+    computed = models.weights_type(policy, models.sampling_dtype())
     drawn = cfg.model_copy(update={"batch_size": 0})  # which changes no attempt
     fingerprint = dependencies.fingerprint(drawn, inputs, commits)
     meta, folder = paths.meta_path(final), final.with_suffix(".parts")
@@ -200,21 +197,9 @@ def _run_chunks(
     started, already, total = time.monotonic(), len(done), len(done) + len(chunks)
     before = f", {already} of them done before" if already else ""
     log.info(f"{run.name}: {attempts} attempts in {total} chunks{before}")
-    open_policy = partial(
-        open_engine,
-        cfg.engine,
-        temperature=cfg.temperature,
-        top_p=cfg.top_p,
-        top_k=cfg.top_k,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-    )
-    acting = {role: role_policy(policies[role], role) for role in ROLES}
-    with plan_following.open_verifier(paths.verdicts_path(cfg.profile)) as verifier, ExitStack() as opened:
-        engine, tokenizer = opened.enter_context(open_policy(acting["solver"]))
-        planner = engine
-        if acting["planner"] != acting["solver"]:
-            planner, _ = opened.enter_context(open_policy(acting["planner"]))
+    options = cfg.model_dump(include={"temperature", "top_p", "top_k", "batch_size", "seed"})
+    roles, verdicts = open_roles(cfg.engine, policies, **options), paths.verdicts_path(cfg.profile)
+    with plan_following.open_verifier(verdicts) as verifier, roles as (engine, planner, tokenizer):
         style = PromptStyle(cfg.prompt_style, tokenizer, cfg.program_rule, cfg.plan_format)
         store.write_json(parts / PROMPTS, style.record())
         probe = plan_following.method_probe(cfg.benchmark, verifier)

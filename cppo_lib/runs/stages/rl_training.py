@@ -30,7 +30,7 @@ from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.runs import dependencies
 from cppo_lib.runs.parameters import RLTraining
 from cppo_lib.runs.stages import data_prep
-from cppo_lib.runs.stages.rollouts import inputs_of, open_scorer, short_problems
+from cppo_lib.runs.stages.rollouts import commits_of, inputs_of, open_scorer, short_problems
 from cppo_lib.trainer import checkpoints
 from cppo_lib.trainer.cppo_trainer import CPPOTrainer
 from cppo_lib.trainer.objective import Objective, grpo_config
@@ -57,9 +57,7 @@ def train(cfg: RLTraining) -> Path:
     problems = data_prep.read_split(cfg.profile, cfg.benchmark, "train")
     start = store.policy_source(cfg.profile, cfg.policy, cfg.seed)
     folder = paths.stage_dir(cfg.profile, "03_rl_training", f"{cfg.arm}.s{cfg.seed}")
-    commits = models.commits(start)
-    if cfg.gate_model is not None:
-        commits |= models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+    commits = commits_of(cfg, start)
     store.resumable_dir(folder, dependencies.fingerprint(cfg, inputs_of(cfg), commits))
     if store.finished(folder):
         log.info(f"{paths.show(folder)} is finished; delete it to train again")

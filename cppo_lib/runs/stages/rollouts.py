@@ -8,6 +8,7 @@ from cppo_lib.artefacts import paths, store
 from cppo_lib.artefacts.progress import log
 from cppo_lib.data.problem import ProblemFile
 from cppo_lib.errors import MissingArtefactError, ParameterError
+from cppo_lib.model import policy as models
 from cppo_lib.reward.gate_llm import LLMGate
 from cppo_lib.reward.gate_rules import THRESHOLD
 from cppo_lib.reward.gate_verbaliser import VerbaliserGate
@@ -76,3 +77,9 @@ def inputs_of(cfg: TrainingRollouts) -> list[Path]:
     arm = cfg.policy.removeprefix("arm:")
     made += [] if arm == cfg.policy else [f"03_rl_training/{arm}.s{cfg.seed}"]
     return [stages / "01_data_prep" / cfg.benchmark / "train.jsonl", *(stages / name / "summary.json" for name in made)]
+
+
+def commits_of(cfg: TrainingRollouts, policy: str) -> dict[str, str]:
+    """The commits of the hub models that a run takes: of its start policy and of the model that its gate asks."""
+    asked = {} if cfg.gate_model is None else models.commits(paths.policy_source(cfg.profile, cfg.gate_model, cfg.seed))
+    return models.commits(policy) | asked
