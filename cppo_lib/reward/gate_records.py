@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,41 @@ def read_labels(path: Path, k: int, known: Collection[str]) -> list[Label]:
     Raises:
         DatasetError: one line that names the file and, but for a class that is missing, the line.
     """
+    found = [_label(row, where, k, known) for where, row in read_rows(path, "labels")]
+    return usable(found, paths.show(path))
+
+
+def read_rows(path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    """The JSON values of a file of the user's, each with the file and line that it stands in, for an error.
+
+    Raises DatasetError: `key`, the parameter that names the file, names none that can be read, or a line is not JSON.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # not where a statement has U+2028
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{paths.show(path)}: cannot be read ({error}): labels must name a JSONL file") from error
-    found = [
-        _label(line, f"{paths.show(path)}: line {number}", k, known)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    return usable(found, paths.show(path))
+        raise DatasetError(f"{paths.show(path)}: cannot be read ({error}): {key} must name a JSONL file") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{paths.show(path)}: line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{where} is not JSON ({error.msg})") from error
+        yield where, row
+
+
+def check_tuple(row: dict[str, Any], where: str, k: int, known: Collection[str]) -> tuple[str, ...]:
+    """The K methods of a row. Raises DatasetError for another number of them, or a problem that is not in `known`."""
+    if row["problem_id"] not in known:
+        raise DatasetError(
+            f"{where}: problem {row['problem_id']!r} is none of the profile's training problems, which alone may be "
+            "learnt from: take the row out, or prepare the problem in 01_data_prep"
+        )
+    methods = read_either(row["plan_text"])
+    if len(methods) != k:
+        raise DatasetError(f"{where}: the plan lists {len(methods)} methods, and k is {k}")
+    return methods
 
 
 def usable(labels: Sequence[Label], where: str) -> list[Label]:
@@ -114,11 +139,7 @@ def usable(labels: Sequence[Label], where: str) -> list[Label]:
     return kept
 
 
-def _label(line: str, where: str, k: int, known: Collection[str]) -> Label:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{where} is not JSON ({error.msg})") from error
+def _label(row: Any, where: str, k: int, known: Collection[str]) -> Label:
     if not isinstance(row, dict):
         raise DatasetError(f"{where} is no JSON object with the keys {', '.join(_TYPES)}")
     if missing := [key for key in _TYPES if key not in row]:
@@ -130,13 +151,7 @@ def _label(line: str, where: str, k: int, known: Collection[str]) -> Label:
             raise DatasetError(f"{where}: key {key!r} is {value!r}; it must be {words}")
     if not 0 <= row["confidence"] <= 1:
         raise DatasetError(f"{where}: key 'confidence' is {row['confidence']!r}; it must be a number from 0 to 1")
-    if row["problem_id"] not in known:
-        raise DatasetError(
-            f"{where}: problem {row['problem_id']!r} is none of the profile's training problems, which alone a gate "
-            "may learn from: take the row out, or prepare the problem in 01_data_prep"
-        )
-    if (listed := len(read_either(row["plan_text"]))) != k:
-        raise DatasetError(f"{where}: the plan lists {listed} methods, and k is {k}")
+    check_tuple(row, where, k, known)
     return Label(**{key: row[key] for key in _TYPES})
 
 

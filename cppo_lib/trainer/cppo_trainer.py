@@ -327,18 +327,23 @@ class CPPOTrainer(GRPOTrainer):
 
         As TRL finds them, but after equal rows were merged.
         """
-        with torch.no_grad(), contextlib.ExitStack() as switched:
-            model: Any = self.ref_model
-            if model is None:  # without the adapter, or with the one that training started from
-                model, bare = self.model, self.accelerator.unwrap_model(self.model)
-                switched.enter_context(use_adapter(bare, REFERENCE if REFERENCE in bare.peft_config else None))
-            logps, _, _ = self._get_per_token_logps_and_entropies(
-                model,
-                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-                batch["completion_ids"].size(1),
-                batch_size=self.args.per_device_train_batch_size,
-            )
+        if self.ref_model is not None:
+            return self._logps(self.ref_model, batch)
+        bare = self.accelerator.unwrap_model(self.model)
+        # Without the adapter, or with the one that training started from.
+        with use_adapter(bare, REFERENCE if REFERENCE in bare.peft_config else None):
+            return self._logps(self.model, batch)
+
+    @torch.no_grad()
+    def _logps(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        """(rows, tokens) log-probabilities of the batch's completions under a model, without gradients."""
+        logps, _, _ = self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+            batch["completion_ids"].size(1),
+            batch_size=self.args.per_device_train_batch_size,
+        )
         found: Tensor = logps
         return found
 
@@ -351,15 +356,7 @@ class CPPOTrainer(GRPOTrainer):
         mask = batch["completion_mask"]
         if "old_per_token_logps" in batch:
             return (batch["old_per_token_logps"] * mask).sum(dim=1)
-        with torch.no_grad():
-            logps, _, _ = self._get_per_token_logps_and_entropies(
-                self.model,
-                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], mask], dim=1),
-                mask.size(1),
-                batch_size=self.args.per_device_train_batch_size,
-            )
-        return (logps * mask).sum(dim=1)
+        return (self._logps(self.model, batch) * mask).sum(dim=1)
 
     def _means(self) -> dict[str, float]:
         """What is known of the step's members, as means over all processes."""

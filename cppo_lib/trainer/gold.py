@@ -10,14 +10,14 @@ Further keys are allowed and ignored. The authors' 333 gold tuples, made offline
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from cppo_lib.artefacts import paths
 from cppo_lib.data.problem import Problem, Test
 from cppo_lib.errors import DatasetError
-from cppo_lib.rollout.plans import read_either
+from cppo_lib.reward.gate_records import check_tuple, read_rows
 from cppo_lib.rollout.prompts import PromptStyle
 from cppo_lib.trainer.sft_data import SFTRow
 
@@ -34,37 +34,18 @@ def gold_rows(path: Path, style: PromptStyle, k: int, known: Collection[str]) ->
     Raises:
         DatasetError: one line that names the file and the line.
     """
-    where = paths.show(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not where a statement has U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{where}: cannot be read ({error}): gold must name a JSONL file") from error
-    rows = [
-        _row(line, f"{where}: line {number}", style, k, known)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
+    rows = [_row(row, where, style, k, known) for where, row in read_rows(path, "gold")]
     if not rows:
-        raise DatasetError(f"{where} holds no tuples: it needs a line of JSON for each, with {', '.join(KEYS)}")
+        raise DatasetError(
+            f"{paths.show(path)} holds no tuples: it needs a line of JSON for each, with {', '.join(KEYS)}"
+        )
     return rows
 
 
-def _row(line: str, where: str, style: PromptStyle, k: int, known: Collection[str]) -> SFTRow:
-    try:
-        given = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{where} is not JSON ({error.msg})") from error
+def _row(row: Any, where: str, style: PromptStyle, k: int, known: Collection[str]) -> SFTRow:
     for key in KEYS:
-        if not isinstance(given, dict) or not isinstance(given.get(key), str) or not given[key].strip():
+        if not isinstance(row, dict) or not isinstance(row.get(key), str) or not row[key].strip():
             raise DatasetError(f"{where}: key {key!r} must be text that is not empty; the keys are {', '.join(KEYS)}")
-    name, text, plan = (given[key] for key in KEYS)
-    if name not in known:
-        raise DatasetError(
-            f"{where}: problem {name!r} is none of the profile's training problems, which alone may be learnt from: "
-            "take the line out, or prepare the problem in 01_data_prep"
-        )
-    methods = read_either(plan)
-    if len(methods) != k:
-        raise DatasetError(f"{where}: the plan lists {len(methods)} methods, and k is {k}")
-    problem = Problem(name, "", text, (Test("", ""),))
-    return SFTRow("plan", style.planner(problem, k), style.plan(list(methods)), problem)
+    methods = check_tuple(row, where, k, known)
+    problem = Problem(row["problem_id"], "", row["problem_text"], (Test("", ""),))
+    return SFTRow("plan", style.planner(problem, k), style.plan(methods), problem)

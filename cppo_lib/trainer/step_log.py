@@ -84,7 +84,8 @@ class StepLog(TrainerCallback):
         self.trainer, self.folder, self.arm, self.every = trainer, folder, arm, every
         self._started = self._printed = time.perf_counter()
         # Before a checkpoint is loaded into them, so that a resumed run measures from the same place.
-        self._start = None if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled else _trained(trainer)
+        parted = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        self._start = None if parted else [weight.cpu().clone() for weight in _trained(trainer)]
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._started = time.perf_counter()
@@ -137,12 +138,12 @@ class StepLog(TrainerCallback):
 
 
 def _trained(trainer: CPPOTrainer) -> list[Tensor]:
-    """Copies of the weights that are trained, on the CPU."""
+    """The weights that are trained."""
     model: Any = trainer.model
-    return [weight.detach().cpu().clone() for weight in model.parameters() if weight.requires_grad]
+    return [weight.detach() for weight in model.parameters() if weight.requires_grad]
 
 
 def _distance(weights: list[Tensor], start: list[Tensor]) -> float:
-    """Norm of the difference, as a share of the norm of the start."""
-    moved = torch.stack([(new - old).norm() for new, old in zip(weights, start, strict=True)]).norm()
+    """Norm of the difference, as a share of the norm of the start, which is on the CPU."""
+    moved = torch.stack([(new.cpu() - old).norm() for new, old in zip(weights, start, strict=True)]).norm()
     return float(moved / torch.stack([old.norm() for old in start]).norm())
