@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-import small_policy
 import torch
 from released import named
 from small_policy import WORLD, Paid
@@ -27,17 +26,6 @@ RELEASED = Objective(
 )  # fmt: skip
 FAITHFUL = Objective("cppo", 4, 2, "followed", "method", 1.0, 1.0, 4, 12, 8, temperature=0.8)
 PROBLEMS = 2
-
-
-@pytest.fixture(scope="module")
-def verifier():
-    with Verifier() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def policy_folder(tmp_path_factory) -> Path:
-    return small_policy.save(tmp_path_factory.mktemp("policy") / "tiny")
 
 
 def make(objective: Objective, folder: Path, verifier: Verifier, out: Path, trainer=Paid, **settings):

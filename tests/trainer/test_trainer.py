@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-import small_policy
 import torch
 from datasets import Dataset
 from small_policy import WORLD, Paid
@@ -29,17 +28,6 @@ from cppo_lib.verifier import Verifier
 CPPO = Objective("cppo", 4, 2, "followed", "method", 1.0, 1.0, 4, 12, 8)
 GRPO = Objective("grpo", 4, 2, "own", "problem", 1.0, 1.0, 4, 12, 8)
 STEPS, PROBLEMS = 3, 2
-
-
-@pytest.fixture(scope="module")
-def verifier():
-    with Verifier() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def policy_folder(tmp_path_factory) -> Path:
-    return small_policy.save(tmp_path_factory.mktemp("policy") / "tiny")
 
 
 def config(objective: Objective, folder: Path, **changes) -> GRPOConfig:
